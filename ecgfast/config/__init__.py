@@ -1,0 +1,126 @@
+"""What can be set from a file or the command line. Plain numbers and words; no torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """What a model expects of an ECG: the signal contract that travels in the checkpoint.
+
+    Amplitudes are in mV, always. A store holds leads, rate and length; the band, the mains notch
+    and the normalisation are applied to the batch before the model sees it.
+
+    Attributes:
+        leads: Names, in the model's order.
+        fs: Samples a second, Hz.
+        seconds: Length of a record.
+        band: Pass band of a zero-phase Butterworth filter of order 2, Hz; none leaves the signal.
+        notch: Mains frequency to take out, Hz; none leaves the signal.
+        normalise: none keeps millivolts; lead brings each lead to zero mean and unit variance;
+            record divides a record by its root mean square.
+    """
+
+    leads: tuple[str, ...] = LEADS
+    fs: float = 250.0
+    seconds: float = 10.0
+    band: tuple[float, float] | None = None
+    notch: float | None = None
+    normalise: Literal["none", "lead", "record"] = "none"
+
+    def __post_init__(self) -> None:
+        if not self.leads:
+            raise ValueError("leads must name at least one lead")
+        if len(set(self.leads)) != len(self.leads):
+            raise ValueError(f"leads must differ, got {', '.join(self.leads)}")
+        if self.fs <= 0 or self.seconds <= 0:
+            raise ValueError(f"fs and seconds must be positive, got {self.fs} and {self.seconds}")
+        if abs(self.samples - self.seconds * self.fs) > 1e-6:
+            raise ValueError(f"{self.seconds} s at {self.fs} Hz is no whole number of samples")
+        if self.band is not None and not 0 < self.band[0] < self.band[1] < self.fs / 2:
+            raise ValueError(f"band must be 0 < low < high < fs / 2 = {self.fs / 2}: {self.band}")
+        if self.notch is not None and not 0 < self.notch < self.fs / 2:
+            raise ValueError(f"notch must lie in (0, {self.fs / 2}) Hz, got {self.notch}")
+
+    @property
+    def samples(self) -> int:
+        """Length of a record in samples."""
+        return round(self.seconds * self.fs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where records come from.
+
+    Attributes:
+        paths: Folders that `ecgfast convert` made, read one after the other; none takes the
+            SYNTHETIC cohort.
+        splits: Which parts to use; `all` takes every record that is not in a test part.
+        patients: Patients of the SYNTHETIC cohort; used when there are no paths.
+        limit: Use the first so many records; 0 uses all.
+        workers: Processes that load; 0 loads in the main one.
+    """
+
+    paths: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("train",)
+    patients: int = 400
+    limit: int = 0
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How parameters move.
+
+    Attributes:
+        kind: adamw decouples the weight decay and spares norms and biases; adam adds it to the
+            gradient of all, as the published systems do.
+        lr: Highest learning rate.
+        weight_decay: See kind.
+        warmup_steps: Steps of linear rise up to lr.
+        schedule: After the warm-up: cosine decay to zero, or constant.
+        clip: Largest norm of the gradient; 0 does not clip.
+    """
+
+    kind: Literal["adamw", "adam"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    schedule: Literal["cosine", "constant"] = "cosine"
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How long, on what, and where to.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        batch_size: Records a step and process.
+        precision: As Lightning names it.
+        accelerator: As Lightning names it.
+        devices: Number of devices (processes on a CPU), or auto.
+        strategy: As Lightning names it.
+        seed: Of everything that is drawn.
+        checkpoint_every: Steps between two checkpoints; the last step always has one.
+        log_every: Steps between two lines of the log.
+        progress: Show the progress bar.
+        out: Folder of the run. If it holds an unfinished run of the same configuration, that run
+            goes on, exactly.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 256
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    seed: int = 0
+    checkpoint_every: int = 200
+    log_every: int = 10
+    progress: bool = True
+    out: str = "runs/run"
