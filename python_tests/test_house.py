@@ -141,7 +141,7 @@ def test_native_code_knows_no_torch_and_kernels_no_python():
             assert not wrong, f"{path.relative_to(ROOT)} includes {wrong}"
 
 
-@pytest.mark.parametrize("words", [[], ["pretrain"], ["pretrain", "ssl-dml"]], ids=str)
+@pytest.mark.parametrize("words", [[], ["pretrain"], ["pretrain", "ssl-dml"], ["finetune"]], ids=str)
 def test_help_loads_no_torch(words):
     code = f"""if True:
         import sys
