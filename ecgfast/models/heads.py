@@ -1,0 +1,47 @@
+"""What sits on an encoder."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """From an embedding to a value or a logit, ``(N, D) -> (N, outputs)``.
+
+    Linear, batch norm, ReLU, dropout, linear; with ``hidden=0`` one linear layer, the linear probe.
+
+    Args:
+        embedding_dim: D.
+        hidden: Width of the hidden layer; 0 has none.
+        dropout: Before the last layer; without a hidden layer there is none.
+        outputs: Values a record.
+
+    Example:
+        >>> import torch
+        >>> Head(128, hidden=64)(torch.zeros(4, 128)).shape
+        torch.Size([4, 1])
+    """
+
+    def __init__(
+        self, embedding_dim: int, hidden: int = 128, dropout: float = 0.3, outputs: int = 1
+    ) -> None:
+        super().__init__()
+        if embedding_dim < 1 or hidden < 0 or outputs < 1:
+            raise ValueError(
+                "embedding_dim and outputs must be positive, hidden at least 0, "
+                f"got {embedding_dim}, {outputs} and {hidden}"
+            )
+        self.hidden: nn.Module = nn.Identity()
+        if hidden:
+            self.hidden = nn.Sequential(
+                nn.Linear(embedding_dim, hidden),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout(dropout),
+            )
+        self.out = nn.Linear(hidden or embedding_dim, outputs)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Maps embeddings ``(N, D)`` to values or logits ``(N, outputs)``."""
+        values: Tensor = self.out(self.hidden(embeddings))
+        return values
