@@ -1,4 +1,4 @@
-"""A strict parser: a wrong key is an error that names the file, the key and the nearest valid one."""
+"""A strict parser: a wrong key is an error that names the file, the key and its nearest kin."""
 
 from __future__ import annotations
 
