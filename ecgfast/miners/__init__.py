@@ -1,0 +1,1 @@
+"""Who attracts whom: from a batch to indices of triplets."""

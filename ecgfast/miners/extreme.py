@@ -1,0 +1,196 @@
+"""Triplets from the extremes of a distance matrix."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+Distance = Literal["mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"]
+
+
+class Triplets(NamedTuple):
+    """One triplet an anchor, always N of them; what is not valid points at itself.
+
+    Attributes:
+        anchors: Indices ``(N,)`` int64, 0 to N - 1.
+        positives: Indices ``(N,)``.
+        negatives: Indices ``(N,)``.
+        valid: ``(N,)`` bool; the loss counts these alone.
+    """
+
+    anchors: Tensor
+    positives: Tensor
+    negatives: Tensor
+    valid: Tensor
+
+
+class NearestFarthest(nn.Module):
+    """Positive and negative of each record by its distances to the others in the batch.
+
+    Distances are taken in input space, on whole records as they are given: nothing is aligned, so
+    all but ``lead_dtw`` compare sample with sample. A record with a value that is not finite is
+    nobody's neighbour and its own triplet is not valid; with fewer than three records left none
+    is. Ties go to the lowest index. What is drawn is drawn on the generator's device, the CPU
+    unless told otherwise, so that every device gets the same triplets.
+
+    Args:
+        distance: A metric of ``pairwise_distance`` on records as rows of L T numbers, or
+            ``lead_dtw``.
+        positive: ``nearest``, or ``two_farthest``, one of the two farthest (the published
+            on-the-fly mode, defect B2).
+        negative: ``farthest`` draws from the ``topk`` farthest, ``random`` from all; never the
+            record itself nor its positive.
+        topk: From how many farthest the negative is drawn. Where the positive is one of them, one
+            fewer is left, but at least one.
+
+    Example:
+        >>> line = torch.tensor([0.0, 1.0, 3.0, 9.0]).reshape(4, 1, 1)
+        >>> NearestFarthest(negative="farthest", topk=1)(line).positives
+        tensor([1, 0, 1, 2])
+    """
+
+    def __init__(
+        self,
+        distance: Distance = "mean_l1",
+        positive: Literal["nearest", "two_farthest"] = "nearest",
+        negative: Literal["random", "farthest"] = "random",
+        topk: int = 2,
+    ) -> None:
+        super().__init__()
+        if distance not in get_args(Distance):
+            raise ValueError(f"distance must be one of {get_args(Distance)}, got {distance}")
+        if positive not in ("nearest", "two_farthest"):
+            raise ValueError(f"positive must be nearest or two_farthest, got {positive}")
+        if negative not in ("random", "farthest"):
+            raise ValueError(f"negative must be random or farthest, got {negative}")
+        if topk < 1:
+            raise ValueError(f"topk must be at least 1, got {topk}")
+        self.distance: Distance = distance
+        self.positive = positive
+        self.negative = negative
+        self.topk = topk
+
+    @torch.no_grad()
+    def forward(self, ecg: Tensor, *, generator: torch.Generator | None = None) -> Triplets:
+        """Mines a batch.
+
+        Args:
+            ecg: Records ``(N, L, T)``.
+            generator: Of the draws; none takes torch's own on the CPU.
+
+        Returns:
+            N triplets.
+        """
+        if ecg.dim() != 3:
+            raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
+        eligible = ecg.isfinite().flatten(1).all(dim=1)
+        clean = torch.where(eligible[:, None, None], ecg, 0)
+        if self.distance == "lead_dtw":
+            distances = lead_dtw(clean)
+        else:
+            distances = pairwise_distance(clean.flatten(1), metric=self.distance)
+        return self.mine(distances, eligible, generator=generator)
+
+    @torch.no_grad()
+    def mine(
+        self, distances: Tensor, eligible: Tensor, *, generator: torch.Generator | None = None
+    ) -> Triplets:
+        """Mines a distance matrix that is already there.
+
+        Args:
+            distances: ``(N, N)``; the diagonal is not read.
+            eligible: ``(N,)`` bool.
+            generator: As in forward.
+        """
+        n, device = len(distances), distances.device
+        itself = torch.arange(n, device=device)
+        if n == 0:
+            return Triplets(itself, itself, itself, eligible)
+        others = eligible & (itself != itself[:, None])  # (N, N): row's possible partners
+        valid = eligible & (eligible.sum() >= 3)
+        draws = torch.rand(
+            2,
+            n,
+            dtype=torch.float64,
+            generator=generator,
+            device="cpu" if generator is None else generator.device,
+        ).to(device)
+
+        # overflown distances are far, not farther than what is excluded
+        largest = torch.finfo(distances.dtype).max
+        distances = distances.nan_to_num(nan=largest, posinf=largest)
+        if self.positive == "nearest":
+            positives = distances.masked_fill(~others, torch.inf).argmin(dim=1)
+        else:
+            positives = _pick(distances.masked_fill(~others, -torch.inf), draws[0], n_first=2)
+
+        if self.negative == "random":  # all are equally far: in order of their index
+            distances, n_first = torch.zeros_like(distances), n
+        else:
+            n_first = self.topk
+        distances = distances.masked_fill(~others, -torch.inf)
+        negatives = _pick(distances, draws[1], n_first=n_first, but=positives)
+        return Triplets(
+            itself,
+            torch.where(valid, positives, itself),
+            torch.where(valid, negatives, itself),
+            valid,
+        )
+
+
+def _pick(distances: Tensor, draws: Tensor, *, n_first: int, but: Tensor | None = None) -> Tensor:
+    """One of each row's ``n_first`` farthest, -inf never; ``but`` is taken out of these."""
+    order = distances.argsort(dim=1, descending=True, stable=True)
+    count = distances.isfinite().sum(dim=1).clamp(max=n_first)
+    if but is None:
+        rank = (draws * count).long()
+    else:
+        place = (order == but[:, None]).int().argmax(dim=1)
+        count = (count - (place < count).long()).clamp(min=1)
+        rank = (draws * count).long()
+        rank += rank >= place  # step over it
+    return order.gather(1, rank.clamp(max=order.shape[1] - 1)[:, None])[:, 0]
+
+
+def lead_dtw(ecg: Tensor) -> Tensor:
+    r"""Dynamic time warping over the leads in their order: not over time.
+
+    This is what the published self-supervised code computes (defect B1): its arrays are leads
+    times samples, the library takes the first axis for time. With leads :math:`a_l, b_m` as points
+    in T dimensions and monotone paths :math:`\pi` from (1, 1) to (L, L) in steps of one:
+
+    .. math:: d(a, b) = \sqrt{\min_\pi \sum_{(l, m) \in \pi} \lVert a_l - b_m \rVert^2}
+
+    Samples are never shifted in time. Holds the (N L)^2 distances of all leads.
+
+    Args:
+        ecg: Records ``(N, L, T)``.
+
+    Returns:
+        Distances ``(N, N)`` in the unit of ``ecg``, not differentiable.
+    """
+    n, leads, _ = ecg.shape
+    cost = pairwise_distance(ecg.detach().flatten(0, 1), metric="sqeuclidean")
+    cost = cost.reshape(n, leads, n, leads).permute(1, 3, 0, 2)  # (L, L, N, N)
+    best = cost.new_full((leads + 1, leads + 1, n, n), torch.inf)
+    best[0, 0] = 0
+    for diagonal in range(2 * leads - 1):  # cells of one anti-diagonal do not need each other
+        i = torch.arange(max(0, diagonal - leads + 1), min(diagonal, leads - 1) + 1)
+        j = diagonal - i
+        before = torch.minimum(torch.minimum(best[i, j], best[i, j + 1]), best[i + 1, j])
+        best[i + 1, j + 1] = cost[i, j] + before
+    return best[leads, leads].sqrt()
+
+
+def pairwise_distance(x: Tensor, *, metric: str) -> Tensor:  # until the op lands
+    if metric == "cosine":
+        x = nn.functional.normalize(x, dim=1)
+        return 1 - x @ x.T
+    distances = torch.cdist(
+        x, x, p=1.0 if "l1" in metric else 2.0, compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    if metric == "mean_l1":
+        return distances / x.shape[1]
+    return distances.square() if metric == "sqeuclidean" else distances
