@@ -20,16 +20,11 @@ using Shared = T*;
 __device__ static __forceinline__ int thread_index() { return static_cast<int>(threadIdx.x); }
 __device__ static __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
 __device__ static __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
-// A grid may have 2^31 - 1 blocks, so that an int holds their number; widening it is then free.
-__device__ static __forceinline__ int natural(unsigned value) {
-  const int index = static_cast<int>(value);
-  __builtin_assume(index >= 0);
-  return index;
-}
-__device__ static __forceinline__ int block_index() { return natural(blockIdx.x); }
-__device__ static __forceinline__ int block_index_y() { return natural(blockIdx.y); }
-__device__ static __forceinline__ int block_index_z() { return natural(blockIdx.z); }
-__device__ static __forceinline__ int block_count() { return natural(gridDim.x); }
+// Plain casts: an assumption that they are not negative cost the read-only loads of the kernel.
+__device__ static __forceinline__ int block_index() { return static_cast<int>(blockIdx.x); }
+__device__ static __forceinline__ int block_index_y() { return static_cast<int>(blockIdx.y); }
+__device__ static __forceinline__ int block_index_z() { return static_cast<int>(blockIdx.z); }
+__device__ static __forceinline__ int block_count() { return static_cast<int>(gridDim.x); }
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 
