@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 
@@ -9,6 +12,8 @@ class Head(nn.Module):
     """From an embedding to a value or a logit, ``(N, D) -> (N, outputs)``.
 
     Linear, batch norm, ReLU, dropout, linear; with ``hidden=0`` one linear layer, the linear probe.
+    What comes out is scaled to the label's unit by ``set_scale``; the scale is stored and loaded
+    with the weights. A class has no unit: its logits are left alone.
 
     Args:
         embedding_dim: D.
@@ -17,10 +22,12 @@ class Head(nn.Module):
         outputs: Values a record.
 
     Example:
-        >>> import torch
         >>> Head(128, hidden=64)(torch.zeros(4, 128)).shape
         torch.Size([4, 1])
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(
         self, embedding_dim: int, hidden: int = 128, dropout: float = 0.3, outputs: int = 1
@@ -40,8 +47,21 @@ class Head(nn.Module):
                 nn.Dropout(dropout),
             )
         self.out = nn.Linear(hidden or embedding_dim, outputs)
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def set_scale(self, mean: float, sd: float) -> None:
+        """Lets the last layer work on z-scores: mean and standard deviation of training labels.
+
+        Raises:
+            ValueError: Not finite, or all labels are equal.
+        """
+        if not (math.isfinite(mean) and math.isfinite(sd) and sd > 0):
+            raise ValueError(f"labels must differ and be finite, got mean {mean} and sd {sd}")
+        self.mean.fill_(mean)
+        self.scale.fill_(sd)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Maps embeddings ``(N, D)`` to values or logits ``(N, outputs)``."""
         values: Tensor = self.out(self.hidden(embeddings))
-        return values
+        return values * self.scale + self.mean

@@ -1,0 +1,103 @@
+"""Triplet: it learns, logs what tells a collapse, leaves broken records out, names culprits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ecgfast.config import Optim
+from ecgfast.methods.triplet import Triplet
+from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.models.resnet1d import ResNet1d
+from ecgfast.testing import make_ecg
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """Not here: the switch slows torch's own layers down."""
+
+
+def make(encoder=None, margin=0.2, **words):
+    torch.manual_seed(0)
+    encoder = encoder or nn.Sequential(nn.Flatten(), nn.Linear(12 * 64, 8))
+    method = Triplet(encoder, NearestFarthest(**words), margin=margin, optim=Optim())
+    method.logged = {}
+    method.log_dict = lambda numbers, **_: method.logged.update(numbers)
+    return method
+
+
+def batch(n=16):
+    return {"ecg": make_ecg(n, 12, 64), "index": torch.arange(n) + 500}
+
+
+def test_loss_is_the_published_formula():
+    method, one = make(negative="farthest", topk=2), batch()
+    torch.manual_seed(3)
+    loss = method.training_step(one, 0)
+    torch.manual_seed(3)
+    a, p, n, _ = method.miner(one["ecg"])
+    z = method.encoder(one["ecg"])
+    hinge = ((z[a] - z[p]) ** 2).sum(1) - ((z[a] - z[n]) ** 2).sum(1) + 0.2
+    torch.testing.assert_close(loss, hinge.clamp(min=0).mean())
+    torch.testing.assert_close(method.logged["active"], (hinge > 0).float().mean())
+    assert method.logged["valid"] == 1
+
+
+def test_learns_and_the_embeddings_do_not_fold():
+    method, one = make(ResNet1d(12, 8), negative="farthest"), batch(32)
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
+    losses = []
+    for step in range(25):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        loss = method.training_step(one, step)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert method.logged["embedding_std"] > 0.1
+
+
+def test_a_collapsed_encoder_shows():
+    method = make()
+    nn.init.zeros_(method.encoder[1].weight)
+    loss = method.training_step(batch(), 0)
+    assert loss == pytest.approx(0.2)  # the margin: nothing is learnt from it
+    assert method.logged["embedding_std"] == 0
+    assert method.logged["active"] == 1
+
+
+def test_a_broken_record_neither_counts_nor_poisons():
+    method, one = make(), batch()
+    one["ecg"][3, 2, 10:20] = torch.nan
+    loss = method.training_step(one, 0)
+    loss.backward()
+    assert method.logged["valid"] == 15 / 16
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_too_few_records_give_zero_and_no_gradient():
+    method, one = make(), batch(4)
+    one["ecg"][:2] = torch.nan
+    loss = method.training_step(one, 0)
+    loss.backward()
+    assert loss == 0
+    assert method.logged["valid"] == 0
+    assert all((p.grad == 0).all() for p in method.parameters())
+
+
+def test_names_the_records_when_the_loss_runs_away():
+    method, one = make(), batch()
+    one["ecg"][7] *= 1e25
+    with pytest.raises(RuntimeError, match=r"index 507 \(up to .*ecgfast validate"):
+        method.training_step(one, 0)
+
+
+def test_a_step_repeats_under_the_same_seed():
+    method, one = make(), batch()
+    torch.manual_seed(11)
+    first = method.training_step(one, 0)
+    torch.manual_seed(11)
+    assert torch.equal(first, method.training_step(one, 0))
