@@ -1,0 +1,245 @@
+"""What weights expect of a signal, and where they come from."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgfast.config import Signal
+
+VERSION = 1
+MOST = 65_536  # of any size that a contract names: what is built from a file must stay small
+
+
+class ContractError(ValueError):
+    """Weights and signal do not belong together, or a checkpoint is not what it must be."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Records:
+    """Which records weights were trained on, as salted hashes: a test for known ids, not a list.
+
+    Attributes:
+        salt: Goes before each id.
+        hashes: First 64 bits of the SHA-256 of salt and id, sorted.
+    """
+
+    salt: str
+    hashes: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, record_ids: Iterable[str]) -> Records:
+        """Hashes ids with a new salt."""
+        salt = secrets.token_hex(8)
+        return cls(salt=salt, hashes=np.unique(_hashes(salt, record_ids)))
+
+    def hold(self, record_ids: Iterable[str]) -> NDArray[np.bool_]:
+        """Whether each id is among them."""
+        return np.isin(_hashes(self.salt, record_ids), self.hashes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What ``contract.json`` says of the weights beside it.
+
+    Attributes:
+        signal: What the encoder expects of an ECG.
+        model: Class of the encoder and its ``arguments``, plain values.
+        head: The same of the head, if there is one.
+        task: What the head gives: ``kind``, ``label``, ``threshold``, ``mean`` and ``sd`` of the
+            training labels (a regression gives z-scores of these), ``dropout_at_test``.
+        synthetic: Whether any of it was learned from made ECGs.
+        step: Optimiser steps that the run has taken.
+        weights_step: After which of them the weights were kept.
+        trained_on: The training records.
+        pretrained_on: Those of the encoder that training began from.
+        sha256: Of each file of weights, by its name; filled in on saving.
+    """
+
+    signal: Signal
+    model: dict[str, Any]
+    head: dict[str, Any] | None = None
+    task: dict[str, Any] | None = None
+    synthetic: bool
+    step: int = 0
+    weights_step: int = 0
+    trained_on: Records
+    pretrained_on: Records | None = None
+    sha256: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D of the encoder."""
+        return int(self.model["arguments"]["embedding_dim"])
+
+
+def check_signal(
+    expected: Signal,
+    given: Signal,
+    *,
+    what: str,
+    fields: Iterable[str] = ("leads", "fs", "seconds"),
+) -> None:
+    """Refuses a signal that an encoder does not expect.
+
+    Args:
+        expected: The encoder's contract.
+        given: What is there.
+        what: Where it is, for the message.
+        fields: Which must agree; a store knows leads, fs and seconds, a configuration all.
+
+    Raises:
+        ContractError: Names each field that differs, both values and what to do.
+    """
+    differ = [name for name in fields if getattr(expected, name) != getattr(given, name)]
+    if not differ:
+        return
+    lines = []
+    for name in differ:
+        mine, theirs = getattr(expected, name), getattr(given, name)
+        hint = ""
+        if name == "leads" and set(mine) == set(theirs):
+            hint = " (the same leads in another order)"
+        elif name == "leads" and set(mine) - set(theirs):
+            hint = f" (without {' '.join(n for n in mine if n not in theirs)})"
+        lines.append(f"  {name}: encoder expects {_value(mine)}, {what} has {_value(theirs)}{hint}")
+    if set(differ) & {"leads", "fs", "seconds"}:
+        way = (
+            "convert the records again as the encoder expects them (ecgfast convert SRC STORE "
+            f"--signal.fs {expected.fs:g} --signal.seconds {expected.seconds:g} --signal.leads "
+            f"{','.join(expected.leads)})"
+        )
+    else:
+        way = "leave these options out: the encoder's own values are used"
+    raise ContractError(
+        f"error[contract] encoder and {what} differ in {', '.join(differ)}:\n"
+        + "\n".join(lines)
+        + f"\n  do: {way}"
+    )
+
+
+def _value(value: Any) -> str:
+    words = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    return " ".join(value) if words else str(value)
+
+
+def _hashes(salt: str, record_ids: Iterable[str]) -> NDArray[np.uint64]:
+    digests = [hashlib.sha256(f"{salt}{name}".encode()).digest()[:8] for name in record_ids]
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+def to_json(contract: Contract) -> dict[str, Any]:
+    """Plain values."""
+
+    def records(seen: Records | None) -> dict[str, Any] | None:
+        if seen is None:
+            return None
+        packed = base64.b64encode(seen.hashes.astype("<u8").tobytes()).decode()
+        return {"salt": seen.salt, "count": len(seen.hashes), "hashes": packed}
+
+    signal = dataclasses.asdict(contract.signal)
+    return {
+        "version": VERSION,
+        "signal": {**signal, "samples": contract.signal.samples, "units": "mV"},
+        "embedding_dim": contract.embedding_dim,
+        "model": contract.model,
+        "head": contract.head,
+        "task": contract.task,
+        "synthetic": contract.synthetic,
+        "step": contract.step,
+        "weights_step": contract.weights_step,
+        "sha256": contract.sha256,
+        "trained_on": records(contract.trained_on),
+        "pretrained_on": records(contract.pretrained_on),
+    }
+
+
+def from_json(content: Any) -> Contract:
+    """From plain values, of which nothing is believed before it is checked.
+
+    Raises:
+        ValueError: A value is not what it must be.
+        KeyError: One is missing.
+    """
+    _expect(content, dict, "the whole")
+    if content["version"] != VERSION:
+        raise ValueError(f"version {content['version']!r}, this ecgfast reads {VERSION}")
+    given = dict(_expect(content["signal"], dict, "signal"))
+    if given.pop("units") != "mV":
+        raise ValueError("signal.units must be mV")
+    samples = given.pop("samples")
+    known = {field.name for field in dataclasses.fields(Signal)}
+    if set(given) != known:
+        raise ValueError(f"signal must have {sorted(known)}, got {sorted(given)}")
+    if len(given["leads"]) > MOST:
+        raise ValueError(f"signal.leads has {len(given['leads'])} names")
+    leads = tuple(_expect(n, str, "signal.leads") for n in _expect(given["leads"], list, "leads"))
+    for name in ("fs", "seconds"):
+        given[name] = float(_expect(given[name], (int, float), f"signal.{name}"))
+    band, notch = given["band"], given["notch"]
+    if band is not None:
+        low, high = _expect(band, list, "signal.band")
+        band = (
+            float(_expect(low, (int, float), "signal.band")),
+            float(_expect(high, (int, float), "signal.band")),
+        )
+    if notch is not None:
+        notch = float(_expect(notch, (int, float), "signal.notch"))
+    if given["normalise"] not in ("none", "lead", "record"):
+        raise ValueError(f"signal.normalise must be none, lead or record: {given['normalise']!r}")
+    signal = Signal(**{**given, "leads": leads, "band": band, "notch": notch})
+    if signal.samples != samples:
+        raise ValueError(f"signal.samples is {samples}, fs and seconds make {signal.samples}")
+
+    def records(name: str) -> Records | None:
+        if content[name] is None:
+            return None
+        packed = _expect(content[name], dict, name)
+        raw = base64.b64decode(_expect(packed["hashes"], str, f"{name}.hashes"), validate=True)
+        hashes = np.frombuffer(raw, dtype="<u8").astype(np.uint64)
+        if len(hashes) != packed["count"]:
+            raise ValueError(f"{name} holds {len(hashes)} hashes and says {packed['count']}")
+        return Records(salt=_expect(packed["salt"], str, f"{name}.salt"), hashes=hashes)
+
+    def part(name: str) -> dict[str, Any] | None:
+        if content[name] is None:
+            return None
+        found = _expect(content[name], dict, name)
+        _expect(found["class"], str, f"{name}.class")
+        for key, value in _expect(found["arguments"], dict, f"{name}.arguments").items():
+            _expect(value, (int, float, str, bool), f"{name}.arguments.{key}")
+            if isinstance(value, int) and not 0 <= value <= MOST:
+                raise ValueError(f"{name}.arguments.{key} is {value}, 0 to {MOST} is allowed")
+        return found
+
+    model, trained_on = part("model"), records("trained_on")
+    if model is None or trained_on is None:
+        raise ValueError("model and trained_on must not be null")
+    _expect(model["arguments"]["embedding_dim"], int, "model.arguments.embedding_dim")
+    sha256 = _expect(content["sha256"], dict, "sha256")
+    task = content["task"]
+    return Contract(
+        signal=signal,
+        model=model,
+        head=part("head"),
+        task=None if task is None else _expect(task, dict, "task"),
+        synthetic=_expect(content["synthetic"], bool, "synthetic"),
+        step=_expect(content["step"], int, "step"),
+        weights_step=_expect(content["weights_step"], int, "weights_step"),
+        trained_on=trained_on,
+        pretrained_on=records("pretrained_on"),
+        sha256={k: _expect(v, str, f"sha256.{k}") for k, v in sha256.items()},
+    )
+
+
+def _expect(value: Any, kind: type | tuple[type, ...], place: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, (int, float))):
+        raise ValueError(f"{place} is of type {type(value).__name__}")
+    return value

@@ -1,0 +1,149 @@
+"""Callbacks that look at a run while it trains: a loss that is no number, the best weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from ecgfast.train.batches import Batches
+from ecgfast.train.log import Log
+from ecgfast.train.method import Method
+
+Weights = dict[str, dict[str, Tensor]]
+
+
+class RunError(RuntimeError):
+    """A run cannot start or go on; the message says what to do.
+
+    Args:
+        message: For the user.
+        code: What the command leaves with: 1 the run failed, 2 its options are at fault.
+    """
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Finite(Callback):
+    """Stops the run at the first loss that is no number, before a checkpoint can hold its result.
+
+    On the CPU every step is looked at. On a GPU a look waits for the device, so the losses of
+    ``every`` steps are looked at together; the steps of a checkpoint always are.
+
+    Args:
+        every: Steps between two looks on a GPU.
+        saved_every: Steps between two checkpoints.
+    """
+
+    def __init__(self, *, every: int, saved_every: int) -> None:
+        self.every = every
+        self.saved_every = saved_every
+        self.unseen: list[tuple[int, Tensor, Tensor | None]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks, if it is time."""
+        step, loss = trainer.global_step, outputs["loss"].detach()
+        self.unseen.append((step, loss, batch.get("index")))
+        due = step % self.every == 0 or step % self.saved_every == 0 or step == trainer.max_steps
+        if due or loss.device.type == "cpu":
+            finite = torch.stack([loss for _, loss, _ in self.unseen]).isfinite().tolist()
+            if not all(finite):
+                self._stop(trainer, *self.unseen[finite.index(False)])
+            self.unseen.clear()
+
+    def _stop(self, trainer: Trainer, step: int, loss: Tensor, index: Tensor | None) -> None:
+        data: Batches = trainer.datamodule  # type: ignore[attr-defined]
+        places = [] if index is None else index.tolist()
+        found = [i for i in places if not torch.as_tensor(data.dataset[i]["ecg"]).isfinite().all()]
+        if found:
+            what = (
+                f"{len(found)} of its {len(places)} records have samples that are not finite: "
+                f"{_list(data.names(found))}. Take them out or mend them: "
+                "`ecgfast validate STORE` says what is wrong with each"
+            )
+        else:
+            what = (
+                "all samples of its records are finite, so the training itself diverged: lower "
+                "--optim.lr, set --optim.clip, or take --fit.precision 32-true. "
+                f"The records: {_list(data.names(places))}"
+            )
+        raise RunError(
+            f"error[loss] the loss is {loss.item()} at step {step} (rank {trainer.global_rank}); "
+            f"{what}. The last checkpoint before it is kept"
+        )
+
+
+class KeepBest(Callback):
+    """Scores the weights on the validation set and keeps a copy of the best.
+
+    The score is ``val_loss`` as the method logs it; lower is better, ties keep the earlier. Copies
+    travel in the checkpoint, so that a resumed run keeps what the whole run would have kept. (The
+    published code kept references, that is, the last weights: B8.)
+
+    Args:
+        log: Gets the numbers.
+        every: Steps between two looks; the last step always has one.
+    """
+
+    def __init__(self, log: Log, *, every: int) -> None:
+        self.log = log
+        self.every = every
+        self.best: dict[str, Any] = {"val_loss": math.inf, "step": 0, "weights": {}}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Scores, if it is time."""
+        step = trainer.global_step
+        if step % self.every and step != trainer.max_steps:
+            return
+        self.log.more = self._score(trainer, pl_module)
+        loss = self.log.more["val_loss"]
+        if loss < self.best["val_loss"]:
+            self.best = {"val_loss": loss, "step": step, "weights": weights_of(pl_module)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return self.best
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best so far."""
+        self.best = state_dict
+
+    @torch.no_grad()
+    def _score(self, trainer: Trainer, method: Method) -> dict[str, float]:
+        data: Batches = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.world_size > 1:  # running means differ between ranks; rank 0's are kept
+            for buffer in method.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        modes = {module: module.training for module in method.modules()}
+        method.eval()
+        for i, batch in enumerate(data.validation_batches()):
+            with trainer.precision_plugin.val_step_context():
+                method.validation_step(batch, i)
+        method.on_validation_epoch_end()
+        for module, training in modes.items():
+            module.training = training
+        known = trainer.callback_metrics
+        return {name: float(known[name]) for name in known if name.startswith("val_")}
+
+
+def weights_of(method: Method) -> Weights:
+    """Copies of what a checkpoint folder holds, on the CPU."""
+    parts = {"encoder": method.encoder, "head": method.head}
+    return {
+        name: {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
+        for name, module in parts.items()
+        if module is not None
+    }
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
