@@ -11,7 +11,7 @@ class TripletLoss(nn.Module):
     """Asks that every anchor be nearer to its positive than to its negative, by a margin.
 
     The distances are squared L2, and the mean is over all valid triplets, as published for SSL-DML
-    (Holste et al.). It takes what a miner gives, as it is: ``loss(embeddings, *triplets)``.
+    (Jeong, Stultz, Ghassemi 2023). It takes what a miner gives: ``loss(embeddings, *triplets)``.
     :func:`ecgfast.ops.triplet_loss` states the edges.
 
     Args:

@@ -56,8 +56,7 @@ def triplet_loss(
         IndexError: If a valid triplet has an index outside, on the CPU.
 
     Example:
-        >>> embeddings = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        >>> triplet_loss(embeddings, *torch.tensor([[0], [1], [2]]))
+        >>> triplet_loss(torch.eye(3), *torch.tensor([[0], [1], [2]]))
         tensor(0.2000)
     """
     if embeddings.dim() != 2:
