@@ -106,6 +106,12 @@ class Log(Callback):
             disable=not self.show,
         )
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Reads the learning rate of this step; the schedule moves it before the step ends."""
+        self.lr = trainer.optimizers[0].param_groups[0]["lr"]
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -141,7 +147,7 @@ class Log(Callback):
             "epoch": round(step * records / len(data.dataset), 4),  # type: ignore[arg-type]
             **dict(zip(logged, values.tolist(), strict=True)),
             **self.more,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self.lr,
             "records_per_s": round((step - self.row_step) * records / (now - self.row_at), 1),
             "waiting": round(self.waited / (now - self.row_at), 4),
         }
@@ -163,12 +169,12 @@ class Log(Callback):
 class LastOfStep(Callback):
     """Ends the step for the clock of ``Log``: stands behind all other callbacks."""
 
-    def __init__(self, log: Log) -> None:
-        self.log = log
+    def __init__(self, rows: Log) -> None:
+        self.rows = rows
 
     def on_train_batch_end(self, *_: Any) -> None:
         """What passes from here to the next batch is waiting."""
-        self.log.ended_at = time.perf_counter()
+        self.rows.ended_at = time.perf_counter()
 
 
 def _data(trainer: Trainer) -> Batches:

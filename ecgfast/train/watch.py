@@ -88,12 +88,12 @@ class KeepBest(Callback):
     published code kept references, that is, the last weights: B8.)
 
     Args:
-        log: Gets the numbers.
+        rows: Gets the numbers.
         every: Steps between two looks; the last step always has one.
     """
 
-    def __init__(self, log: Log, *, every: int) -> None:
-        self.log = log
+    def __init__(self, rows: Log, *, every: int) -> None:
+        self.rows = rows
         self.every = every
         self.best: dict[str, Any] = {"val_loss": math.inf, "step": 0, "weights": {}}
 
@@ -104,8 +104,8 @@ class KeepBest(Callback):
         step = trainer.global_step
         if step % self.every and step != trainer.max_steps:
             return
-        self.log.more = self._score(trainer, pl_module)
-        loss = self.log.more["val_loss"]
+        self.rows.more = self._score(trainer, pl_module)
+        loss = self.rows.more["val_loss"]
         if loss < self.best["val_loss"]:
             self.best = {"val_loss": loss, "step": step, "weights": weights_of(pl_module)}
 
