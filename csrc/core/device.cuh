@@ -113,35 +113,44 @@ __device__ static __forceinline__ void copy_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kLatest) : "memory");
 }
 
+// The hardware counts in int, unsigned and their long long forms, some of it in unsigned ones only.
 template <typename T>
-__device__ static __forceinline__ T atomic_add(T* pointer, T value) {
+using Bits = std::conditional_t<sizeof(T) == 8, unsigned long long, unsigned>;
+template <typename T>
+using Counter = std::conditional_t<std::is_signed_v<T>, std::make_signed_t<Bits<T>>, Bits<T>>;
+
+template <typename To, typename T>
+__device__ static __forceinline__ To* counted(T* pointer) {
   static_assert(std::is_integral_v<T>, "a sum of floats would depend on the order");
-  return atomicAdd(pointer, value);
+  static_assert(sizeof(T) == sizeof(To), "atomics are of 4 or 8 bytes");
+  return reinterpret_cast<To*>(pointer);
 }
 template <typename T>
-__device__ static __forceinline__ T atomic_min(T* pointer, T value) {
-  static_assert(std::is_integral_v<T>);
-  return atomicMin(pointer, value);
+__device__ static __forceinline__ T atomic_add(T* pointer, std::common_type_t<T> value) {
+  return static_cast<T>(atomicAdd(counted<Bits<T>>(pointer), static_cast<Bits<T>>(value)));
 }
 template <typename T>
-__device__ static __forceinline__ T atomic_max(T* pointer, T value) {
-  static_assert(std::is_integral_v<T>);
-  return atomicMax(pointer, value);
+__device__ static __forceinline__ T atomic_min(T* pointer, std::common_type_t<T> value) {
+  return static_cast<T>(atomicMin(counted<Counter<T>>(pointer), static_cast<Counter<T>>(value)));
 }
 template <typename T>
-__device__ static __forceinline__ T atomic_or(T* pointer, T value) {
-  static_assert(std::is_integral_v<T>);
-  return atomicOr(pointer, value);
+__device__ static __forceinline__ T atomic_max(T* pointer, std::common_type_t<T> value) {
+  return static_cast<T>(atomicMax(counted<Counter<T>>(pointer), static_cast<Counter<T>>(value)));
 }
 template <typename T>
-__device__ static __forceinline__ T atomic_exchange(T* pointer, T value) {
-  static_assert(std::is_integral_v<T>);
-  return atomicExch(pointer, value);
+__device__ static __forceinline__ T atomic_or(T* pointer, std::common_type_t<T> value) {
+  return static_cast<T>(atomicOr(counted<Bits<T>>(pointer), static_cast<Bits<T>>(value)));
 }
 template <typename T>
-__device__ static __forceinline__ T atomic_compare_exchange(T* pointer, T expected, T value) {
-  static_assert(std::is_integral_v<T>);
-  return atomicCAS(pointer, expected, value);
+__device__ static __forceinline__ T atomic_exchange(T* pointer, std::common_type_t<T> value) {
+  return static_cast<T>(atomicExch(counted<Bits<T>>(pointer), static_cast<Bits<T>>(value)));
+}
+template <typename T>
+__device__ static __forceinline__ T atomic_compare_exchange(T* pointer,
+                                                            std::common_type_t<T> expected,
+                                                            std::common_type_t<T> value) {
+  return static_cast<T>(atomicCAS(counted<Bits<T>>(pointer), static_cast<Bits<T>>(expected),
+                                  static_cast<Bits<T>>(value)));
 }
 
 __device__ static __forceinline__ float exp2_approx(float x) {
@@ -173,12 +182,6 @@ __device__ static __forceinline__ float from_bits(unsigned bits) { return __uint
 __device__ static __forceinline__ double from_bits(unsigned long long bits) {
   return __longlong_as_double(static_cast<long long>(bits));
 }
-
-struct Grid {
-  unsigned x = 1;
-  unsigned y = 1;
-  unsigned z = 1;
-};
 
 // A refused launch shows in leave_device() of core/border.h, which asks for the last error.
 template <auto kKernel, typename... Arguments>

@@ -34,8 +34,12 @@ bool has_isa(Isa level);
   namespace cuda { void name(const Job& job, std::uint64_t stream); }
 
 // In a binding: the levels of kernel `name` that this build has, to be chosen from at run time.
+#if defined(ECGFAST_EMULATED)  // core/emulator.h runs the CUDA kernels and nothing else
+#define ECGFAST_LEVELS(name) {nullptr, nullptr, nullptr, &cuda::name}
+#else
 #define ECGFAST_LEVELS(name) \
   {&baseline::name, ECGFAST_IF_X86(&avx2::name), ECGFAST_IF_X86(&avx512::name), ECGFAST_IF_CUDA(&cuda::name)}
+#endif
 
 // clang-format on
 
