@@ -71,6 +71,11 @@ class Store:
     limit: int = 0
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("patients", "limit", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} must not be negative, got {getattr(self, name)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
@@ -92,6 +97,13 @@ class Optim:
     warmup_steps: int = 100
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optim.lr must be positive, got {self.lr}")
+        for name in ("weight_decay", "warmup_steps", "clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optim.{name} must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +136,10 @@ class Fit:
     log_every: int = 10
     progress: bool = True
     out: str = "runs/run"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"fit.{name} must be 1 or more, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"fit.seed must not be negative, got {self.seed}")

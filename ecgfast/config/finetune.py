@@ -17,7 +17,7 @@ class Config:
         signal: The signal contract; with init, the encoder's own holds and a different one is
             refused.
         data: Where records come from; its splits are the ones to train on.
-        validation: Part that chooses the weights to keep.
+        validation: Part that chooses the weights to keep; empty needs keep=last.
         label: Column of the manifest.
         task: regression of the label, or classification.
         threshold: The positive class is label > threshold, strictly; none means that the label
@@ -29,6 +29,10 @@ class Config:
             in larger ones.
         embedding_dim: D, without init.
         dropout: Inside the residual blocks.
+        width: Channels of the encoder's first stage, without init; 64 is the published network,
+            less is for trials.
+        validate_every: Steps between two looks at the validation part; 0 takes an epoch, or a
+            fiftieth of the run if that is more.
         keep: Weights that are kept: the best on the validation part, or the last (B8).
         dropout_at_test: Leaves the head's dropout on at test, as the published code does (B7).
         optim: How the parameters move.
@@ -48,6 +52,8 @@ class Config:
     fraction: float = 1.0
     embedding_dim: int = 128
     dropout: float = 0.2
+    width: int = 64
+    validate_every: int = 0
     keep: Literal["best", "last"] = "best"
     dropout_at_test: bool = False
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4, weight_decay=0.0))
@@ -56,5 +62,7 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
+        if not self.validation and self.keep == "best":
+            raise ValueError("keep=best needs a validation part; name one, or take keep=last")
         if self.task == "regression" and self.threshold is not None:
             raise ValueError("threshold belongs to task=classification")

@@ -19,6 +19,8 @@ class Config:
         data: Where records come from.
         embedding_dim: D, what the encoder gives.
         dropout: Inside the residual blocks.
+        width: Channels of the encoder's first stage; 64 is the published network, less is for
+            trials.
         init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
             is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
         distance: Between records in input space. lead_dtw is what the published dynamic time
@@ -36,6 +38,7 @@ class Config:
     data: Store = field(default_factory=lambda: Store(splits=("all",)))
     embedding_dim: int = 128
     dropout: float = 0.2
+    width: int = 64
     init: Literal["he", "published"] = "he"
     distance: Literal["mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"] = "mean_l1"
     positive: Literal["nearest", "two_farthest"] = "nearest"

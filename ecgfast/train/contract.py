@@ -85,7 +85,9 @@ def check_signal(
     given: Signal,
     *,
     what: str,
+    who: str = "encoder",
     fields: Iterable[str] = ("leads", "fs", "seconds"),
+    way: str | None = None,
 ) -> None:
     """Refuses a signal that an encoder does not expect.
 
@@ -93,7 +95,9 @@ def check_signal(
         expected: The encoder's contract.
         given: What is there.
         what: Where it is, for the message.
+        who: Whose the contract is.
         fields: Which must agree; a store knows leads, fs and seconds, a configuration all.
+        way: What to do about it, where that is not to convert the records again.
 
     Raises:
         ContractError: Names each field that differs, both values and what to do.
@@ -109,17 +113,15 @@ def check_signal(
             hint = " (the same leads in another order)"
         elif name == "leads" and set(mine) - set(theirs):
             hint = f" (without {' '.join(n for n in mine if n not in theirs)})"
-        lines.append(f"  {name}: encoder expects {_value(mine)}, {what} has {_value(theirs)}{hint}")
-    if set(differ) & {"leads", "fs", "seconds"}:
+        lines.append(f"  {name}: {who} expects {_value(mine)}, {what} has {_value(theirs)}{hint}")
+    if way is None:
         way = (
-            "convert the records again as the encoder expects them (ecgfast convert SRC STORE "
+            "convert the records again as it expects them (ecgfast convert SRC STORE "
             f"--signal.fs {expected.fs:g} --signal.seconds {expected.seconds:g} --signal.leads "
             f"{','.join(expected.leads)})"
         )
-    else:
-        way = "leave these options out: the encoder's own values are used"
     raise ContractError(
-        f"error[contract] encoder and {what} differ in {', '.join(differ)}:\n"
+        f"error[contract] {who} and {what} differ in {', '.join(differ)}:\n"
         + "\n".join(lines)
         + f"\n  do: {way}"
     )
