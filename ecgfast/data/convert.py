@@ -1,0 +1,330 @@
+"""From files to a store: many records, none of which may stop or slip out of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import re
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgfast.config import Signal
+from ecgfast.data.checks import Limits, Policy, apply_policy, check
+from ecgfast.data.conform import conform, derive_leads, fill_gaps, window
+from ecgfast.data.labels import PTBXL, RESERVED, Joined, join, read_ptbxl, read_table
+from ecgfast.data.records import ECG, BadRecord, DataError, Issue, bad
+from ecgfast.data.sources import Item, Reading, find, read
+from ecgfast.data.store_format import quantise
+from ecgfast.data.store_writer import StoreWriter
+
+CHUNK = 16  # items that a worker gets at a time
+ARCHIVE_CHUNK = 2048  # of an archive, which is read from its beginning each time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What shall become of the records.
+
+    Attributes:
+        signal: Leads, rate, length of the store.
+        reading: How the sources are read.
+        policy: Issue names that are to be kept or rejected against their habit.
+        derive: Compute III, aVR, aVL and aVF from I and II where they are absent.
+        fill_gaps_ms: Bridge gaps up to this.
+        crop: Which part of a longer record is kept.
+        min_seconds: Reject what is shorter.
+        limits: Where plausible ends.
+    """
+
+    signal: Signal = field(default_factory=Signal)
+    reading: Reading = field(default_factory=Reading)
+    policy: Mapping[str, Policy] = field(default_factory=dict)
+    derive: bool = False
+    fill_gaps_ms: float = 0.0
+    crop: Literal["first", "centre"] = "first"
+    min_seconds: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker hands back: a quantised record, or the reasons why there is none."""
+
+    item: Item
+    steps: NDArray[np.int16] | None
+    gain: float = 0.0
+    issues: tuple[Issue, ...] = ()
+    row: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    manifest: pd.DataFrame
+    joined: list[Joined]
+    was_finished: bool
+    resumed_at: int
+    total: int
+
+
+def convert(
+    sources: Iterable[str | Path],
+    store: str | Path,
+    plan: Plan | None = None,
+    *,
+    records: str | Path | None = None,
+    labels: str | Path | None = None,
+    id_column: str = "record_id",
+    id_pattern: str = "",
+    patient_column: str = "",
+    sex_male: str = "1",
+    workers: int = 0,
+    overwrite: bool = False,
+    shard_records: int = 2048,
+    progress: Callable[[Iterable[Any], int, int], Iterable[Any]] | None = None,
+) -> Outcome:
+    """Reads, checks, and stores all records of some folders.
+
+    A record with an issue that its policy rejects is written to rejected.csv with the numbers;
+    everything else is in the store with its issues as flags. Run again with the same arguments, it
+    goes on after the last whole shard, or says that there is nothing left to do.
+
+    Args:
+        sources: Folders or files.
+        store: Folder to be made.
+        plan: What shall become of the records.
+        records: A list of records within each folder; without it the folders are searched.
+        labels: A table to join; PTB-XL's own is joined wherever it lies in a source.
+        id_column: Its column of record ids.
+        id_pattern: A regular expression whose first group, found in the file's name, is the id.
+        patient_column: Its column of patient ids, if that is not patient_id.
+        sex_male: What it calls male in numbers.
+        workers: Processes; 0 reads here.
+        overwrite: Replace a store that is there.
+        shard_records: Records a shard.
+        progress: Wraps the results: called with them, the number done before, and the total.
+
+    Raises:
+        DataError: if there is nothing to convert, or the store is of something else.
+    """
+    plan = plan or Plan()
+    roots = [Path(source) for source in sources]
+    skip = [Path(labels)] if labels else []
+    items = find(roots, plan.reading, records=Path(records) if records else None, skip=skip)
+    tables = [read_ptbxl(root) for root in roots if (root / PTBXL).is_file()]
+    if labels:
+        tables.append(
+            read_table(Path(labels), id_column, male=sex_male, patient_column=patient_column)
+        )
+    made_by = {
+        "command": "convert",
+        "sources": [root.name for root in roots],
+        "records": len(items),
+        "plan": json.loads(json.dumps(asdict(plan))),
+        "labels": [table.name for table in tables],
+    }
+    keys = {item.record_id: _keys(item, id_pattern) for item in items}
+    word = hashlib.sha256(
+        json.dumps([made_by, [(i.path, i.member) for i in items], id_column, id_pattern]).encode()
+    ).hexdigest()
+    writer = StoreWriter(
+        store,
+        plan.signal,
+        made_by=made_by,
+        plan=word,
+        overwrite=overwrite,
+        shard_records=shard_records,
+    )
+    if writer.finished:
+        manifest = pd.read_parquet(Path(store) / "manifest.parquet")
+        return Outcome(manifest, [], True, len(items), len(items))
+    begun = writer.done
+    results: Iterable[Ready] = _results(items[begun:], plan, workers)
+    for ready in progress(results, begun, len(items)) if progress else results:
+        _put(writer, ready, plan)
+    joined: list[Joined] = []
+
+    def finish(manifest: pd.DataFrame) -> pd.DataFrame:
+        roots_of = {item.record_id: item.root for item in items}
+        accepted = set(manifest["record_id"])
+        for table in tables:
+            fits = {
+                record: [] if table.within and roots_of[record] != table.within else own
+                for record, own in keys.items()
+            }
+            out = [(r, k) for r, k in fits.items() if r not in accepted]
+            own_keys = [fits[record] for record in manifest["record_id"]]
+            manifest, report = join(manifest, out, table, own_keys)
+            joined.append(report)
+        if "patient_id" in manifest:
+            manifest["patient_id"] = manifest["patient_id"].fillna("")
+        return manifest
+
+    manifest = writer.close(finish)
+    return Outcome(manifest, joined, False, begun, len(items))
+
+
+def prepare(item: Item, ecg: ECG | BadRecord, plan: Plan) -> Ready:
+    """Checks a record, brings it into the store's shape, and quantises it."""
+    if isinstance(ecg, BadRecord):
+        return Ready(item, None, issues=(ecg.issue,))
+    try:
+        if plan.derive:
+            ecg = derive_leads(ecg, plan.signal.leads)
+        if plan.fill_gaps_ms:
+            ecg = fill_gaps(ecg, plan.fill_gaps_ms)
+        kept_part, ecg = window(ecg, plan.signal, crop=plan.crop)
+        found = check(kept_part, plan.signal.leads, fs=plan.reading.fs, limits=plan.limits)
+        found = [i for i in ecg.issues if _concerns(i, plan.signal.leads)] + found
+        rejecting, kept = apply_policy(found, plan.policy)
+        if rejecting:
+            return Ready(item, None, issues=tuple(rejecting))
+        out, valid, cropped = conform(ecg, plan.signal)
+        if valid < plan.min_seconds * plan.signal.fs:
+            text = f"{kept_part.seconds:.2f} s; --min-seconds demands {plan.min_seconds:g}"
+            short = Issue("short_after_crop", "error", "", valid, plan.signal.samples, text)
+            return Ready(item, None, issues=(short,))
+        rejecting, more = apply_policy(cropped, plan.policy)
+        if rejecting:
+            return Ready(item, None, issues=tuple(rejecting))
+        steps, gain = quantise(out)
+    except Exception as error:  # whatever a strange record brings about must not end the run
+        text = f"{type(error).__name__}: {str(error)[:160]}"
+        return Ready(item, None, issues=(bad("unreadable", text).issue,))
+    return Ready(
+        item,
+        steps,
+        gain,
+        (*kept, *more),
+        {
+            "n_valid": valid,
+            "fs_source": ecg.fs,
+            "source": item.source,
+            "source_sha256": ecg.source_sha256,
+        },
+        ecg.labels,
+    )
+
+
+def _concerns(issue: Issue, leads: tuple[str, ...]) -> bool:
+    """A note about a lead that the store does not hold is no flag of the record."""
+    return not issue.place.startswith("lead ") or issue.place[5:] in leads
+
+
+def _put(writer: StoreWriter, ready: Ready, plan: Plan) -> None:
+    if ready.steps is None:
+        writer.reject(ready.item.record_id, ready.item.source, ready.issues)
+        return
+    labels = dict(ready.labels)
+    patient = labels.pop("patient_id", "")
+    writer.add_steps(
+        ready.steps,
+        ready.gain,
+        record_id=ready.item.record_id,
+        patient_id=patient,
+        labels={_column(name): value for name, value in labels.items()},
+        issues=ready.issues,
+        keep_duplicates=plan.policy.get("duplicate_signal") == "keep",
+        **ready.row,
+    )
+
+
+def _column(name: str) -> str:
+    return f"label_{name}" if name in RESERVED else name
+
+
+def _keys(item: Item, pattern: str) -> list[str]:
+    """Names under which a record may stand in a table of labels."""
+    keys = [item.key, item.stem, item.record_id]
+    if pattern:
+        try:
+            found = re.search(pattern, item.stem)
+        except re.error as error:
+            raise DataError(f"error[labels] --id-pattern {pattern!r}: {error}") from None
+        if found:
+            keys.insert(0, found.group(1) if found.groups() else found.group(0))
+    return keys
+
+
+def _chunk(items: list[Item], plan: Plan) -> list[Ready]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb and numpy warn where an issue is raised anyway
+        return [prepare(item, ecg, plan) for item, ecg in read(items, plan.reading)]
+
+
+def _chunks(items: list[Item]) -> Iterator[list[Item]]:
+    at = 0
+    while at < len(items):
+        size, first = CHUNK, items[at]
+        if first.member:
+            same = (first.root, first.path)
+            size = 1
+            while size < ARCHIVE_CHUNK and at + size < len(items):
+                after = items[at + size]
+                if (after.root, after.path) != same:
+                    break
+                size += 1
+        yield items[at : at + size]
+        at += size
+
+
+def _results(items: list[Item], plan: Plan, workers: int) -> Iterator[Ready]:
+    """Results in the order of the items."""
+    if workers < 1 or len(items) <= CHUNK:
+        for chunk in _chunks(items):
+            yield from _whole(chunk, _chunk(chunk, plan))
+        return
+    # spawn: the caller may hold threads, which a fork would leave in an unknown state
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    waiting: deque[tuple[list[Item], Future[list[Ready]]]] = deque()
+    left = _chunks(items)
+    try:
+        while True:
+            while len(waiting) < 4 * workers and (more := next(left, [])):
+                waiting.append((more, pool.submit(_chunk, more, plan)))
+            if not waiting:
+                return
+            chunk, future = waiting.popleft()
+            try:
+                yield from _whole(chunk, future.result())
+            except (
+                BrokenProcessPool
+            ):  # a record took its process down: find it, go on with the rest
+                pool.shutdown(wait=False, cancel_futures=True)
+                for item in chunk:
+                    yield _alone(item, plan, context)
+                pool = ProcessPoolExecutor(workers, mp_context=context)
+                waiting = deque((c, pool.submit(_chunk, c, plan)) for c, _ in waiting)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(item: Item, plan: Plan, context: Any) -> Ready:
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_chunk, [item], plan).result()[0]
+        except BrokenProcessPool:
+            text = "the process that read it was killed, by a fault of a decoder or for its memory"
+            return Ready(item, None, issues=(bad("reader_crashed", text).issue,))
+
+
+def _whole(items: list[Item], results: list[Ready]) -> Iterator[Ready]:
+    """One result an item, in their order, also if a reader passed one over."""
+    by_id = {ready.item.record_id: ready for ready in results}
+    for item in items:
+        lost = Ready(item, None, issues=(bad("missing_file", "it was not found again").issue,))
+        yield by_id.get(item.record_id, lost)

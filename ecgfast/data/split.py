@@ -1,0 +1,141 @@
+"""Who is trained on and who is tested: by patient, without leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgfast.data.labels import read_table
+from ecgfast.data.records import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def patients(manifest: pd.DataFrame) -> pd.Series[str]:
+    """Whose each record is; a record of nobody known is a patient of its own."""
+    own = "record:" + manifest["record_id"].astype(str)
+    return manifest["patient_id"].where(manifest["patient_id"] != "", own)
+
+
+def by_random(
+    manifest: pd.DataFrame,
+    *,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> pd.Series[str]:
+    """Draws patients for train, val and test; the same patients for the same seed.
+
+    Args:
+        manifest: Of a store.
+        fractions: Of the patients, in this order; they sum to 1.
+        seed: Of the draw, which does not depend on the order of the records.
+    """
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise DataError(f"error[split] fractions must sum to 1, got {fractions}")
+    whose = patients(manifest)
+    drawn = sorted(set(whose), key=lambda name: _draw(seed, name))
+    ends = np.rint(np.cumsum(fractions) * len(drawn)).astype(int)
+    part = np.searchsorted(ends, np.arange(len(drawn)), side="right")
+    return whose.map({name: SPLITS[p] for name, p in zip(drawn, part, strict=True)})
+
+
+def by_fold(
+    manifest: pd.DataFrame,
+    *,
+    column: str = "strat_fold",
+    val: tuple[int, ...] = (9,),
+    test: tuple[int, ...] = (10,),
+) -> pd.Series[str]:
+    """Splits by a column of fold numbers, PTB-XL's by default; records without a fold get none."""
+    if column not in manifest:
+        raise DataError(
+            f"error[split] there is no column {column}; --fold-column NAME, or --scheme random"
+        )
+    if both := set(val) & set(test):
+        raise DataError(f"error[split] fold {min(both)} cannot be val and test")
+    fold = pd.to_numeric(manifest[column], errors="coerce")
+    if absent := (set(val) | set(test)) - set(fold.dropna()):
+        have = ", ".join(f"{f:g}" for f in sorted(set(fold.dropna()))[:20])
+        raise DataError(f"error[split] no record is in fold {min(absent)}; there are {have}")
+    split = pd.Series("train", index=manifest.index).where(fold.notna(), "")
+    return split.mask(fold.isin(val), "val").mask(fold.isin(test), "test")
+
+
+def by_table(manifest: pd.DataFrame, path: Path) -> pd.Series[str]:
+    """Splits as a csv says: a column split, beside record_id or patient_id."""
+    columns = pd.read_csv(path, nrows=0).columns if path.is_file() else []
+    key = next((name for name in ("record_id", "patient_id") if name in columns), "record_id")
+    table = read_table(path, key)
+    if "split" not in table.frame:
+        raise DataError(f"error[split] {path.name} has no column split")
+    names = table.frame["split"].tolist()
+    if wrong := sorted(set(names) - {*SPLITS, ""}):
+        raise DataError(f"error[split] {path.name} says {wrong[0]!r}; train, val, test are known")
+    rows = [table.row([value]) for value in manifest[key]]
+    if all(row < 0 for row in rows):
+        raise DataError(f"error[split] no {key} of the store is in {path.name}")
+    return pd.Series([names[row] if row >= 0 else "" for row in rows], index=manifest.index)
+
+
+def check_leaks(manifest: pd.DataFrame) -> None:
+    """Refuses a patient, or the same samples, in two splits.
+
+    Raises:
+        DataError: split_leak, with how many and the first of them.
+    """
+    named = manifest[manifest["split"] != ""]
+    for what, key in (("patients", patients(named)), ("signals", named["sha256"])):
+        spread = named.groupby(key)["split"].unique()
+        leaks = spread[spread.map(len) > 1]
+        if len(leaks):
+            where = " and ".join(sorted(leaks.iloc[0]))
+            first = leaks.index[0]
+            if what == "signals":
+                first = ", ".join(named["record_id"][named["sha256"] == first][:2])
+            raise DataError(
+                f"error[split_leak] {len(leaks)} {what} are in both {where} (first: {first}). "
+                "Split by patient: ecgfast split STORE --by patient"
+            )
+
+
+def nested_fraction(
+    manifest: pd.DataFrame, fraction: float, seed: int, label: str | None = None
+) -> NDArray[np.int64]:
+    """Positions of the records of a part of the patients, a smaller part inside every larger one.
+
+    Patients are drawn within strata of the label (its values, or fifths where there are more than
+    ten), so that a small part has what the whole has. Each stratum that is not empty gives at least
+    one patient. A patient's stratum is that of the largest value of the records.
+
+    Args:
+        manifest: Of the records to choose from, of one split say.
+        fraction: Of the patients, 0 to 1.
+        seed: Of the draw.
+        label: Column to stratify by; records without a value are left out.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"error[fraction] the fraction must lie in (0, 1], got {fraction}")
+    whose = patients(manifest).to_numpy(object)
+    usable = np.ones(len(manifest), dtype=bool)
+    stratum = pd.Series("", index=sorted(set(whose)))
+    if label is not None:
+        values = pd.to_numeric(manifest[label], errors="coerce").to_numpy()
+        usable = ~np.isnan(values)
+        top = pd.Series(values[usable]).groupby(whose[usable]).max()
+        if top.nunique() > 10:
+            top = pd.qcut(top, 5, labels=False, duplicates="drop")
+        stratum = top.astype(str)
+    chosen: set[str] = set()
+    for _, names in stratum.groupby(stratum).groups.items():
+        drawn = sorted(names, key=lambda name: _draw(seed, name))
+        chosen.update(drawn[: max(1, int(np.ceil(fraction * len(drawn) - 1e-9)))])
+    inside = np.array([name in chosen for name in whose], dtype=bool)
+    return np.flatnonzero(inside & usable)
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed} {name}".encode()).digest()

@@ -1,0 +1,154 @@
+"""The store: int16 shards that numpy maps, a parquet manifest, and what was left out and why.
+
+store.json         what the records are (leads, fs, seconds, mV) and what made them
+signals-00000.npy  (N, L, T) int16 in C order; times the record's gain it is mV; -32768 is NaN
+manifest.parquet   a row a record: where it lies, whose it is, its flags and labels
+rejected.csv       a row for each reason why a record is not here
+issues.csv         a row for each issue of a record that is here
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgfast.config import Signal
+from ecgfast.data.records import DataError
+from ecgfast.data.store_format import COLUMNS as COLUMNS
+from ecgfast.data.store_format import NAN as NAN
+from ecgfast.data.store_format import VERSION, restore
+from ecgfast.data.store_writer import StoreWriter as StoreWriter
+
+if TYPE_CHECKING:
+    from ecgfast.data.dataset import Records
+
+
+class ECGStore:
+    """A finished store, read in place.
+
+    Attributes:
+        path: Its folder.
+        manifest: A row a record; see `COLUMNS` and the labels after them.
+        signal: Leads, rate, and length; no filter, no normalisation.
+        about: What store.json says.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any], manifest: pd.DataFrame) -> None:
+        self.path, self.about, self.manifest = path, about, manifest
+        contract = about["contract"]
+        self.signal = Signal(
+            leads=tuple(contract["leads"]), fs=contract["fs"], seconds=contract["seconds"]
+        )
+        self._shard = manifest["shard"].to_numpy(np.int64)
+        self._row = manifest["row"].to_numpy(np.int64)
+        self._gain = manifest["gain"].to_numpy(np.float64)
+        self._gaps = manifest["n_nan"].to_numpy(np.int64) > 0
+        self._mapped: dict[int, NDArray[np.int16]] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> ECGStore:
+        """Opens the folder that `ecgfast convert` made.
+
+        Raises:
+            DataError: if it is none, or is not finished.
+        """
+        path = Path(path)
+        if not (path / "store.json").is_file():
+            raise DataError(
+                f"error[no_store] {path} is no store; make one: ecgfast convert SRC {path}"
+            )
+        try:
+            about = json.loads((path / "store.json").read_text())
+            version, complete = about["version"], about["complete"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"error[corrupt_store] {path}/store.json cannot be read") from None
+        if version != VERSION:
+            raise DataError(
+                f"error[store_version] {path} has version {version}, known is {VERSION}"
+            )
+        if not complete:
+            raise DataError(
+                f"error[unfinished_store] {path} is not finished; give the same convert command "
+                "again, it goes on where it was"
+            )
+        return cls(path, about, pd.read_parquet(path / "manifest.parquet"))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the records are made up."""
+        return bool(self.about.get("synthetic"))
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getstate__(self) -> dict[str, Any]:  # a mapping would be copied to another process
+        return {**self.__dict__, "_mapped": {}}
+
+    def steps(self, index: int) -> NDArray[np.int16]:
+        """The stored (L, T) int16 of a record, not copied."""
+        shard = int(self._shard[index])
+        mapped = self._mapped.get(shard)
+        if mapped is None:
+            name = self.path / f"signals-{shard:05d}.npy"
+            try:
+                mapped = np.load(name, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DataError(f"error[corrupt_store] {name}: {str(error)[:120]}") from None
+            shape = (len(self.signal.leads), self.signal.samples)
+            if mapped.dtype != np.int16 or mapped.shape[1:] != shape:
+                raise DataError(
+                    f"error[corrupt_store] {name} is {mapped.shape} {mapped.dtype}, not (N, "
+                    f"{shape[0]}, {shape[1]}) int16"
+                )
+            # a plain view: indexing a memmap costs more than reading the record
+            mapped = self._mapped[shard] = np.asarray(mapped)
+        return mapped[self._row[index]]
+
+    def read(self, index: int) -> NDArray[np.float32]:
+        """A record (L, T) in mV; NaN where the source has no value, zeros after n_valid."""
+        return restore(self.steps(index), self._gain[index], bool(self._gaps[index]))
+
+    def select(
+        self, splits: Iterable[str] = ("all",), label: str | None = None, limit: int = 0
+    ) -> NDArray[np.int64]:
+        """Positions of the records of some splits; with a label, only of those that have it.
+
+        `all` is every record that is not in test, also one without a split.
+        """
+        splits = tuple(splits)
+        known = set(self.manifest["split"]) | {"all", "train", "val", "test"}
+        if wrong := [name for name in splits if name not in known]:
+            raise DataError(f"error[split] no split {', '.join(wrong)}; train, val, test, or all")
+        chosen = self.manifest["split"].isin(splits)
+        if "all" in splits:
+            chosen |= self.manifest["split"] != "test"
+        if label is not None:
+            if label not in self.manifest:
+                names = [c for c in self.manifest.columns if c not in COLUMNS]
+                raise DataError(f"error[label] no column {label!r}; there are {', '.join(names)}")
+            if not pd.api.types.is_numeric_dtype(self.manifest[label]):
+                raise DataError(f"error[label] column {label!r} holds text, not numbers")
+            chosen &= self.manifest[label].notna()
+        found = np.flatnonzero(chosen.to_numpy())
+        if not len(found):
+            have = self.manifest["split"].replace("", "none").value_counts().to_dict()
+            raise DataError(
+                f"error[empty_split] no record of {self.path} is in {', '.join(splits)}"
+                f"{f' and has {label}' if label else ''}; records by split: {have}; "
+                f"ecgfast split {self.path} --by patient"
+            )
+        return found[:limit] if limit else found
+
+    def dataset(
+        self, splits: Iterable[str] = ("all",), label: str | None = None, limit: int = 0
+    ) -> Records:
+        """A torch data set of those records: ecg, index, patient, and label if one is named."""
+        from ecgfast.data.dataset import Records  # torch is not needed to convert
+
+        return Records(self, self.select(splits, label, limit), label)
