@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import warnings
 from collections import deque
@@ -91,7 +92,7 @@ def convert(
     id_pattern: str = "",
     patient_column: str = "",
     sex_male: str = "1",
-    workers: int = 0,
+    workers: int = -1,
     overwrite: bool = False,
     shard_records: int = 2048,
     progress: Callable[[Iterable[Any], int, int], Iterable[Any]] | None = None,
@@ -112,7 +113,7 @@ def convert(
         id_pattern: A regular expression whose first group, found in the file's name, is the id.
         patient_column: Its column of patient ids, if that is not patient_id.
         sex_male: What it calls male in numbers.
-        workers: Processes; 0 reads here.
+        workers: Processes; 0 reads here, -1 takes as many as it pays.
         overwrite: Replace a store that is there.
         shard_records: Records a shard.
         progress: Wraps the results: called with them, the number done before, and the total.
@@ -152,6 +153,8 @@ def convert(
         manifest = pd.read_parquet(Path(store) / "manifest.parquet")
         return Outcome(manifest, [], True, len(items), len(items))
     begun = writer.done
+    if workers < 0:  # starting a process takes as long as reading some hundred records
+        workers = (os.cpu_count() or 1) if len(items) - begun > 1500 else 0
     results: Iterable[Ready] = _results(items[begun:], plan, workers)
     for ready in progress(results, begun, len(items)) if progress else results:
         _put(writer, ready, plan)

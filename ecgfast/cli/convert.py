@@ -1,0 +1,209 @@
+"""Read ECG records into a store that trains fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+
+from ecgfast.cli.errors import Fail
+from ecgfast.cli.parser import Parser
+
+
+def options(parser: Parser) -> None:
+    """Sources, the store, its shape, how to read, what to reject, labels."""
+    parser.add_argument(
+        "source", nargs="+", help="folders, searched to the bottom, or files (.hea, .mat, .tar.xz)"
+    )
+    parser.add_argument("store", help="folder to be made")
+    parser.add_argument("--fs", type=float, default=250.0, help="rate of the store, Hz")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of its records")
+    parser.add_argument("--leads", default="all", help="names with commas; all is the twelve")
+    parser.add_argument("--records", default="", help="list of records in SOURCE, one a line")
+    reading_options(parser)
+    parser.add_argument(
+        "--derive-leads",
+        action="store_true",
+        help="compute absent III, aVR, aVL, aVF from I and II, exactly",
+    )
+    parser.add_argument(
+        "--fill-gaps", type=float, default=0.0, help="bridge gaps of up to so many ms by lines"
+    )
+    parser.add_argument(
+        "--crop",
+        type=Literal["first", "centre"],
+        default="first",
+        help="what to keep of a longer record; a shorter one is followed by zeros",
+    )
+    parser.add_argument(
+        "--min-seconds", type=float, default=0.0, help="reject records that are shorter"
+    )
+    parser.add_argument(
+        "--policy",
+        default="",
+        help="ISSUE=keep or ISSUE=reject, with commas; errors are rejected, the rest is kept",
+    )
+    parser.add_argument("--labels", default="", help="csv or parquet with a row a record")
+    parser.add_argument("--id-column", default="record_id", help="its column of record ids")
+    parser.add_argument(
+        "--id-pattern", default="", help="expression whose group is the id: 'exam_(\\d+)'"
+    )
+    parser.add_argument("--patient-column", default="", help="its column of patient ids")
+    parser.add_argument("--sex-male", default="1", help="what its column sex calls male in numbers")
+    parser.add_argument("--workers", type=int, default=-1, help="processes; -1 as many as it pays")
+    parser.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
+
+def reading_options(parser: Parser) -> None:
+    """How files are read, for convert and inspect."""
+    parser.add_argument(
+        "--format",
+        type=Literal["auto", "wfdb", "mat", "text"],
+        default="auto",
+        help="auto: WFDB headers, or .mat where there are none",
+    )
+    parser.add_argument(
+        "--fs-source", type=float, default=0.0, help="rate of files without a header, Hz"
+    )
+    parser.add_argument("--units", default="", help="mV, uV, V: overrides what headers say")
+    parser.add_argument("--gain", type=float, default=0.0, help="units of a sample in a mV")
+    parser.add_argument("--leads-source", default="", help="names in the order of the files")
+    parser.add_argument("--mat-key", default="", help="variable in .mat files")
+
+
+def run(words: Namespace) -> None:
+    """Converts and says what became of the records."""
+    from ecgfast.config import LEADS, Signal
+    from ecgfast.data.checks import parse_policy
+    from ecgfast.data.convert import Plan, convert
+
+    leads = LEADS if words.leads == "all" else lead_names(words.leads, "--leads")
+    try:
+        signal = Signal(leads=leads, fs=words.fs, seconds=words.seconds)
+    except ValueError as error:
+        raise Fail(2, f"error: {error}") from None
+    plan = Plan(
+        signal=signal,
+        reading=reading(words),
+        policy=parse_policy(filter(None, words.policy.split(","))),
+        derive=words.derive_leads,
+        fill_gaps_ms=words.fill_gaps,
+        crop=words.crop,
+        min_seconds=words.min_seconds,
+    )
+    try:
+        outcome = convert(
+            words.source,
+            words.store,
+            plan,
+            records=words.records or None,
+            labels=words.labels or None,
+            id_column=words.id_column,
+            id_pattern=words.id_pattern,
+            patient_column=words.patient_column,
+            sex_male=words.sex_male,
+            workers=words.workers,
+            overwrite=words.overwrite,
+            progress=_bar,
+        )
+    except KeyboardInterrupt:
+        raise Fail(1, "\nstopped; the same command goes on after the last whole shard") from None
+    if outcome.was_finished:
+        print(f"done     {words.store} is finished already, nothing was read")
+    elif outcome.resumed_at:
+        print(f"resumed  {outcome.resumed_at} of {outcome.total} records were done before")
+    report(words.store, outcome.total)
+    for joined in outcome.joined:
+        print(joined.line())
+    if not len(outcome.manifest):
+        raise Fail(3, "error[no_records] every record was rejected; see above")
+    scheme = " --scheme ptbxl" if "strat_fold" in outcome.manifest else ""
+    print(f"next     ecgfast split {words.store} --by patient{scheme}")
+
+
+def reading(words: Namespace) -> Any:
+    """How files are read, from the words."""
+    from ecgfast.data.records import millivolts_per
+    from ecgfast.data.sources import Reading
+
+    if words.units and millivolts_per(words.units) is None:
+        raise Fail(2, f"error: --units {words.units} is no voltage; mV, uV, or V")
+    if words.fs_source < 0 or words.gain < 0:
+        raise Fail(2, "error: --fs-source and --gain must be positive")
+    leads = lead_names(words.leads_source, "--leads-source") if words.leads_source else ()
+    return Reading(
+        format=words.format,
+        fs=words.fs_source,
+        units=words.units,
+        gain=words.gain,
+        leads=leads,
+        mat_key=words.mat_key,
+    )
+
+
+def lead_names(text: str, option: str) -> tuple[str, ...]:
+    """Canonical names of `I,II,avf`."""
+    from ecgfast.data.records import lead_name
+
+    names = [(word.strip(), lead_name(word)) for word in text.split(",")]
+    if wrong := [word for word, name in names if name is None]:
+        raise Fail(2, f"error: {option}: no lead is called {', '.join(wrong)}")
+    if len({name for _, name in names}) < len(names):
+        raise Fail(2, f"error: {option}: a lead is named twice")
+    return tuple(name for _, name in names if name)
+
+
+def report(path: str, total: int) -> None:
+    """Prints what is in a store, what is not, and why."""
+    import pandas as pd
+
+    from ecgfast.data.checks import MEANING
+    from ecgfast.data.store import ECGStore
+
+    store = ECGStore.open(path)
+    signal, manifest = store.signal, store.manifest
+    size = sum(file.stat().st_size for file in store.path.glob("signals-*.npy")) / 1e6
+    shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
+    print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({size:.0f} MB)")
+    rejected = pd.read_csv(store.path / "rejected.csv", keep_default_na=False)
+    if len(rejected):
+        records = rejected["record_id"].nunique()
+        print(f"rejected {records} records; each with its numbers in {path}/rejected.csv")
+        _table(rejected.drop_duplicates(["record_id", "issue"])["issue"], MEANING)
+    flags = manifest["flags"][manifest["flags"] != ""].str.split(",").explode()
+    if len(flags):
+        flagged = int((manifest["flags"] != "").sum())
+        print(f"flagged  {flagged} of the stored records; numbers in {path}/issues.csv")
+        _table(flags, MEANING)
+    rates = manifest["fs_source"].value_counts()
+    if len(rates) > 1:
+        listed = ", ".join(f"{fs:g} Hz ({count})" for fs, count in rates.items())
+        print(f"rates    {listed}: all brought to {signal.fs:g} Hz; --fs-source HZ allows one only")
+    slow = int((manifest["fs_source"] < signal.fs).sum())
+    if slow:
+        print(
+            f"note     {slow} records came at less than {signal.fs:g} Hz: nothing above their half"
+        )
+
+
+def _table(names: Any, meaning: dict[str, str]) -> None:
+    for name, count in names.value_counts().items():
+        print(f"  {count:>7}  {name:<18} {meaning.get(name, '')}")
+
+
+def _bar(results: Iterable[Any], done: int, total: int) -> Iterable[Any]:
+    import sys
+
+    from tqdm import tqdm
+
+    return tqdm(
+        results,
+        desc="convert",
+        initial=done,
+        total=total,
+        unit=" records",
+        mininterval=0.5,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    )

@@ -1,0 +1,157 @@
+"""A store looked at again: whether it is whole, and what its records are like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgfast.data.checks import Limits, check
+from ecgfast.data.records import ECG, DataError, Issue
+from ecgfast.data.split import check_leaks, patients
+from ecgfast.data.store import NAN, ECGStore
+from ecgfast.data.store_format import fingerprint, restore
+
+
+@dataclass
+class Validation:
+    """What was found.
+
+    Attributes:
+        store: What was looked at.
+        faults: What makes the store unfit: damaged shards, leaks between splits. Ready to print.
+        issues: Of records, as in a conversion; (record_id, issue).
+        rejected: rejected.csv, empty if there is none.
+    """
+
+    store: ECGStore
+    faults: list[str] = field(default_factory=list)
+    issues: list[tuple[str, Issue]] = field(default_factory=list)
+    rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts as plain values, for JSON."""
+        manifest = self.store.manifest
+        split = manifest["split"].replace("", "none")
+        by_issue = {
+            name: len({record for record, issue in self.issues if issue.name == name})
+            for name in sorted({issue.name for _, issue in self.issues})
+        }
+        bad = {record for record, _ in self.issues}
+        reasons = self.rejected.drop_duplicates("record_id") if len(self.rejected) else None
+        return {
+            "store": str(self.store.path),
+            "synthetic": self.store.synthetic,
+            "contract": self.store.about["contract"],
+            "records": len(manifest),
+            "patients": int(patients(manifest).nunique()),
+            "patients_unknown": int((manifest["patient_id"] == "").sum()),
+            "splits": {str(k): int(v) for k, v in split.value_counts().items()},
+            "fs_source": {
+                f"{k:g}": int(v) for k, v in manifest["fs_source"].value_counts().items()
+            },
+            "records_without_issue": len(manifest) - len(bad),
+            "issues": by_issue,
+            "rejected": {} if reasons is None else dict(Counter(reasons["issue"])),
+            "faults": self.faults,
+            "records_with_issues": [
+                {
+                    "record_id": record,
+                    "issue": issue.name,
+                    "severity": issue.severity,
+                    "place": issue.place,
+                    "count": issue.count,
+                    "total": issue.total,
+                    "message": issue.message,
+                }
+                for record, issue in self.issues
+            ],
+        }
+
+
+def validate(
+    store: ECGStore,
+    *,
+    limits: Limits | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] | None = None,
+) -> Validation:
+    """Reads every record, compares it with its checksum, and checks it as a conversion does.
+
+    Args:
+        store: What to look at.
+        limits: Where plausible ends.
+        progress: Wraps the positions of the records.
+    """
+    found = Validation(store)
+    rejected = store.path / "rejected.csv"
+    if rejected.is_file():
+        found.rejected = pd.read_csv(rejected, dtype={"record_id": str}, keep_default_na=False)
+    manifest = store.manifest
+    damaged: list[str] = []
+    places = range(len(store))
+    columns = zip(
+        places,
+        manifest["record_id"].astype(str),
+        manifest["gain"],
+        manifest["n_valid"],
+        manifest["n_nan"],
+        manifest["sha256"],
+        manifest["fs_source"],
+        strict=True,
+    )
+    bar = iter(progress(places) if progress else places)
+    seen: dict[str, str] = {}
+    for index, record, gain, valid, gaps, sha, _ in columns:
+        next(bar, None)
+        why = _damage(store, index, float(gain), int(valid), int(gaps), str(sha))
+        if why:
+            damaged.append(f"{record} ({why})")
+            continue
+        steps = store.steps(index)[:, : int(valid)]
+        ecg = ECG(
+            signal=restore(steps, float(gain)).astype(np.float64),
+            leads=store.signal.leads,
+            fs=store.signal.fs,
+            record_id=record,
+        )
+        issues = check(ecg, store.signal.leads, limits=limits)
+        if int(valid) < store.signal.samples:
+            text = f"{int(valid)} of {store.signal.samples} samples are there, zeros follow"
+            issues.append(
+                Issue("short_after_crop", "note", "", int(valid), store.signal.samples, text)
+            )
+        if sha in seen:
+            text = f"sample for sample the same as {seen[sha]}"
+            issues.append(Issue("duplicate_signal", "warning", message=text))
+        seen.setdefault(sha, record)
+        found.issues += [(record, issue) for issue in issues]
+    list(bar)
+    if damaged:
+        found.faults.append(
+            f"error[corrupt_store] {len(damaged)} of {len(store)} records are not as they were "
+            f"written (first: {damaged[0]}); convert again with --overwrite"
+        )
+    try:
+        check_leaks(manifest)
+    except DataError as error:
+        found.faults.append(str(error))
+    return found
+
+
+def _damage(store: ECGStore, index: int, gain: float, valid: int, gaps: int, sha: str) -> str:
+    """Why a stored record cannot be trusted; empty if it can."""
+    try:
+        steps = store.steps(index)
+    except (DataError, IndexError) as error:
+        return str(error)[:120]
+    if not (np.isfinite(gain) and gain > 0):
+        return f"gain {gain}"
+    if not 0 < valid <= store.signal.samples:
+        return f"n_valid {valid}"
+    if int((steps == NAN).sum()) != gaps:
+        return f"{int((steps == NAN).sum())} gaps, the manifest says {gaps}"
+    return "" if not sha or fingerprint(steps, gain) == sha else "other samples than its sha256"
