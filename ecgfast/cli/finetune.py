@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import Namespace
 
 from ecgfast.cli.parser import Parser
+from ecgfast.cli.pretrain import train
 from ecgfast.config.finetune import Config
 
 
@@ -16,6 +17,5 @@ def options(parser: Parser) -> None:
 def run(words: Namespace) -> None:
     """Builds the system and fits it."""
     from ecgfast.systems.finetune import build
-    from ecgfast.train.fit import fit
 
-    fit(build, words.built)
+    train(build, words.built)

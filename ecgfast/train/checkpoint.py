@@ -79,7 +79,7 @@ def load_contract(folder: str | Path) -> Contract:
         if path.stat().st_size > MAX_CONTRACT:
             raise ValueError(f"it has {path.stat().st_size} bytes, {MAX_CONTRACT} are allowed")
         return from_json(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ContractError(f"error[contract] {path}: {what}") from error
 

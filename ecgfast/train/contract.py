@@ -221,17 +221,31 @@ def from_json(content: Any) -> Contract:
                 raise ValueError(f"{name}.arguments.{key} is {value}, 0 to {MOST} is allowed")
         return found
 
+    def task() -> dict[str, Any] | None:
+        if content["task"] is None:
+            return None
+        found = _expect(content["task"], dict, "task")
+        if found["kind"] not in ("regression", "classification"):
+            raise ValueError(f"task.kind is {found['kind']!r}")
+        _expect(found["label"], str, "task.label")
+        _expect(found["dropout_at_test"], bool, "task.dropout_at_test")
+        for name in ("mean", "sd", "threshold"):
+            if name != "threshold" or found[name] is not None:
+                _expect(found[name], (int, float), f"task.{name}")
+        return found
+
     model, trained_on = part("model"), records("trained_on")
     if model is None or trained_on is None:
         raise ValueError("model and trained_on must not be null")
     _expect(model["arguments"]["embedding_dim"], int, "model.arguments.embedding_dim")
+    if model["arguments"].get("num_leads", len(leads)) != len(leads):
+        raise ValueError(f"the model takes another number of leads than {len(leads)}")
     sha256 = _expect(content["sha256"], dict, "sha256")
-    task = content["task"]
     return Contract(
         signal=signal,
         model=model,
         head=part("head"),
-        task=None if task is None else _expect(task, dict, "task"),
+        task=task(),
         synthetic=_expect(content["synthetic"], bool, "synthetic"),
         step=_expect(content["step"], int, "step"),
         weights_step=_expect(content["weights_step"], int, "weights_step"),

@@ -13,7 +13,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ecgfast.train.checkpoint import write_at_once
-from ecgfast.train.watch import RunError
+from ecgfast.train.errors import RunError
 
 
 class WholeFiles(TorchCheckpointIO):

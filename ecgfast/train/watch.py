@@ -10,23 +10,11 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from ecgfast.train.batches import Batches
+from ecgfast.train.errors import RunError
 from ecgfast.train.log import Log
 from ecgfast.train.method import Method
 
 Weights = dict[str, dict[str, Tensor]]
-
-
-class RunError(RuntimeError):
-    """A run cannot start or go on; the message says what to do.
-
-    Args:
-        message: For the user.
-        code: What the command leaves with: 1 the run failed, 2 its options are at fault.
-    """
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Finite(Callback):

@@ -1,0 +1,49 @@
+"""Wiring of SSL-DML: triplets by distance in input space."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ecgfast.config.ssl_dml import Config
+from ecgfast.data.sampler import StepSampler
+from ecgfast.data.source import open_source
+from ecgfast.methods.triplet import Triplet
+from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.systems.parts import check_source, make_encoder, preparation
+from ecgfast.train.batches import Batches
+from ecgfast.train.contract import Contract, Records
+from ecgfast.train.fit import Run
+
+
+def build(config: Config) -> Run:
+    """From the configuration to what trains and what it trains on."""
+    data, signal, fit = config.data, config.signal, config.fit
+    source = open_source(
+        data.paths, data.splits, signal=signal, patients=data.patients, limit=data.limit
+    )
+    check_source(source, signal, chosen=True)
+    encoder, model = make_encoder(
+        num_leads=len(signal.leads),
+        embedding_dim=config.embedding_dim,
+        dropout=config.dropout,
+        init=config.init,
+        width=config.width,
+    )
+    miner = NearestFarthest(config.distance, config.positive, config.negative, config.neg_topk)
+    method = Triplet(encoder, miner, margin=config.margin, optim=config.optim)
+    batches = Batches(
+        source.dataset,
+        preparation(signal),
+        partial(StepSampler, len(source), fit.batch_size, seed=fit.seed, order=config.order),
+        seed=fit.seed,
+        batch_size=fit.batch_size,
+        workers=data.workers,
+        names=source.names,
+    )
+    contract = Contract(
+        signal=signal,
+        model=model,
+        synthetic=source.synthetic,
+        trained_on=Records.of(source.column("record_id")),
+    )
+    return Run(method, batches, contract, config)
