@@ -10,7 +10,7 @@
 namespace ecgfast::triplet_loss {
 namespace {
 
-// About 256 kB of reading for a thread at a time: rows come from the cache, waking a thread does not.
+// About 256 kB of reading for a thread at a time: most of it is in the cache.
 std::int64_t grain(std::int64_t floats) { return 1 + 65536 / (floats + 1); }
 
 // What both directions read; returns K.
@@ -26,6 +26,7 @@ std::int64_t expect_triplets(const View& x, const View& anchors, const View& pos
     expect_dtype(rows, "an index", DType::i64);
   }
   expect(x.size[0] <= INT32_MAX - 3, "x has more than 2^31 rows");
+  expect(x.size[1] <= 65535 * 128, "x has more than 65535 * 128 columns");
   expect(count <= INT32_MAX / 3, "more than 2^31 / 3 triplets");
   return count;
 }
@@ -83,8 +84,8 @@ void run_backward(View x, View anchors, View positives, View negatives, View own
   expect_place({x, anchors, positives, negatives, owners, slots, grad, share, grad_x}, place);
   const std::int64_t rows = x.size[0];
   const std::int64_t floats = x.size[1] * (1 + (rows > 0 ? 4 * count / rows : 0));
-  run(Backward{x, anchors, positives, negatives, owners, slots, grad, share, grad_x}, rows,
-      grain(floats), place, ECGFAST_LEVELS(backward));
+  run(Backward{x, anchors, positives, negatives, owners, slots, grad, share, grad_x},
+      x.size[1] > 0 ? rows : 0, grain(floats), place, ECGFAST_LEVELS(backward));
 }
 
 }  // namespace

@@ -2,28 +2,10 @@
 #include "core/dispatch.h"
 #include "core/search.h"
 #include "triplet_loss/contract.h"
+#include "triplet_loss/triplet.h"
 
 namespace ecgfast::triplet_loss::ECGFAST_ISA {
 namespace {
-
-struct Triplet {
-  std::int64_t anchor, positive, negative;
-};
-
-template <typename Job>
-Triplet triplet(const Job& job, std::int64_t k) {
-  return {*record<std::int64_t>(job.anchors, k), *record<std::int64_t>(job.positives, k),
-          *record<std::int64_t>(job.negatives, k)};
-}
-
-bool valid(const Forward& job, std::int64_t k) {
-  return job.valid.data == nullptr || *record<std::uint8_t>(job.valid, k) != 0;
-}
-
-bool inside(const Triplet& t, std::int64_t rows) {
-  return t.anchor >= 0 && t.anchor < rows && t.positive >= 0 && t.positive < rows &&
-         t.negative >= 0 && t.negative < rows;
-}
 
 template <typename T>
 T hinge(const T* __restrict__ a, const T* __restrict__ p, const T* __restrict__ n,
@@ -56,10 +38,10 @@ void forward(const Forward& job, Range triplets) {
   dispatch_float(job.x.dtype, [&](auto zero) {
     using T = decltype(zero);
     for (std::int64_t k = triplets.begin; k < triplets.end; ++k) {
-      const Triplet t = triplet(job, k);
+      const Triplet t = triplet_at(job, k);
       T h = 0;
       std::int64_t nobody = rows + kInvalid;
-      if (valid(job, k)) {
+      if (counts(job, k)) {
         const bool readable = inside(t, rows);
         h = readable
                 ? hinge(record<T>(job.x, t.anchor), record<T>(job.x, t.positive),
@@ -105,22 +87,15 @@ void backward(const Backward& job, Range rows) {
   const std::int64_t* const slots = static_cast<const std::int64_t*>(job.slots.data);
   dispatch_float(job.x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const T twice = 2 * *static_cast<const T*>(job.share.data);
+    const T twice_share = 2 * *static_cast<const T*>(job.share.data);
     std::int64_t s = first_not_below(owners, 3 * count, rows.begin);
     for (std::int64_t r = rows.begin; r < rows.end; ++r) {
       T* const dx = record<T>(job.grad_x, r);
       for (std::int64_t d = 0; d < length; ++d) dx[d] = 0;
       for (; s < 3 * count && owners[s] == r; ++s) {
-        const std::int64_t role = slots[s] / count;
-        const std::int64_t k = slots[s] - role * count;
-        if (k < 0 || k >= count) continue;
-        const Triplet t = triplet(job, k);
-        if (!inside(t, job.x.size[0])) continue;
-        // What the row pulls is where it pulls from: n - p for an anchor, p - a, a - n.
-        const std::int64_t plus = role == 0 ? t.negative : role == 1 ? t.positive : t.anchor;
-        const std::int64_t minus = role == 0 ? t.positive : role == 1 ? t.anchor : t.negative;
-        add_difference(dx, record<T>(job.x, plus), record<T>(job.x, minus), length,
-                       twice * *record<T>(job.grad, k));
+        const Part<T> part = part_of(job, slots[s], twice_share);
+        add_difference(dx, record<T>(job.x, part.plus), record<T>(job.x, part.minus), length,
+                       part.weight);
       }
     }
   });

@@ -2,33 +2,15 @@
 #include "core/cuda.cuh"
 #include "core/search.h"
 #include "triplet_loss/contract.h"
+#include "triplet_loss/triplet.h"
 
 namespace ecgfast::triplet_loss::cuda {
 namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * kWarps;
+constexpr int kColumns = kThreads;  // of a block of backward: four a lane, then one a thread
 constexpr int kFinishThreads = 1024;
-
-struct Triplet {
-  std::int64_t anchor, positive, negative;
-};
-
-template <typename Job>
-__device__ Triplet triplet(const Job& job, std::int64_t k) {
-  return {record<const std::int64_t>(job.anchors, k)[0],
-          record<const std::int64_t>(job.positives, k)[0],
-          record<const std::int64_t>(job.negatives, k)[0]};
-}
-
-__device__ bool is_valid(const Forward& job, std::int64_t k) {
-  return job.valid.data == nullptr || record<const std::uint8_t>(job.valid, k)[0] != 0;
-}
-
-__device__ bool inside(const Triplet& t, std::int64_t rows) {
-  return t.anchor >= 0 && t.anchor < rows && t.positive >= 0 && t.positive < rows &&
-         t.negative >= 0 && t.negative < rows;
-}
 
 // One warp a triplet. Grid: K / 4. Reads three rows of x, writes one hinge and three owners.
 template <typename T>
@@ -38,8 +20,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
   const std::int64_t rows = job.x.size[0];
   const std::int64_t k = static_cast<std::int64_t>(block_index()) * kWarps + warp_index();
   if (k >= count) return;  // the whole warp
-  const Triplet t = triplet(job, k);
-  const bool valid = is_valid(job, k);
+  const Triplet t = triplet_at(job, k);
+  const bool valid = counts(job, k);
   const bool readable = valid && inside(t, rows);
   A h = valid && !readable ? static_cast<A>(nan("")) : A(0);
   if (readable) {
@@ -91,54 +73,49 @@ __global__ void __launch_bounds__(kFinishThreads) finish_kernel(Finish job) {
   global<std::int64_t>(job.outside)[0] = outside;
 }
 
-// One block a row of x. Grid: N. Reads the row's slots, their triplets and two rows of x for each,
-// writes a row of dx. The warps share the slots out among them; their sums meet in their order.
+// One block a row of x and 128 columns. Grid: N, D / 128. Reads the row's slots, their triplets and
+// two rows of x for each, writes dx. Warps take every fourth slot; their sums meet in their order.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
   using A = acc_t<T>;
-  constexpr int kColumns = kThreads;  // of a tile; a lane has every 32nd, then a thread has one
   ECGFAST_SHARED(A, sums, kWarps * kColumns);
   const std::int64_t r = block_index();
-  const std::int64_t rows = job.x.size[0];
   const std::int64_t length = job.x.size[1];
-  const std::int64_t count = job.anchors.size[0];
-  const Global<const std::int32_t> owners = global<const std::int32_t>(job.owners);
+  const std::int64_t column = static_cast<std::int64_t>(block_index_y()) * kColumns;
   const Global<const std::int64_t> slots = global<const std::int64_t>(job.slots);
-  const std::int64_t begin = first_not_below(owners, 3 * count, r);
-  const std::int64_t end = begin + first_not_below(owners + begin, 3 * count - begin, r + 1);
-  const A twice = 2 * global<const A>(job.share)[0];
-  const Global<T> dx = record<T>(job.grad_x, r);
+  const A twice_share = 2 * global<const A>(job.share)[0];
 
-  for (std::int64_t tile = 0; tile < length; tile += kColumns) {
-    A sum[kColumns / 32] = {};
-    for (std::int64_t s = begin + warp_index(); s < end; s += kWarps) {
-      const std::int64_t role = slots[s] / count;
-      const std::int64_t k = slots[s] - role * count;
-      if (k < 0 || k >= count) continue;
-      const Triplet t = triplet(job, k);
-      if (!inside(t, rows)) continue;
-      // What the row pulls is where it pulls from: n - p for an anchor, p - a, a - n.
-      const Global<const T> plus = record<const T>(job.x, role == 0   ? t.negative
-                                                          : role == 1 ? t.positive
-                                                                      : t.anchor);
-      const Global<const T> minus = record<const T>(job.x, role == 0   ? t.positive
-                                                           : role == 1 ? t.anchor
-                                                                       : t.negative);
-      const A weight = twice * record<const A>(job.grad, k)[0];
+  // One half of a warp looks for the row's first slot, the other for the next row's.
+  const std::int64_t found = first_not_below(global<const std::int32_t>(job.owners),
+                                             job.owners.size[0], r + lane_index() / 16);
+  const std::int64_t begin = shuffle(found, 0);
+  const std::int64_t end = shuffle(found, 16);
+
+  A sum[kColumns / 32] = {};
+  for (std::int64_t s = begin + warp_index(); s < end; s += 32 * kWarps) {
+    // Each lane looks one slot up, since a slot's address hangs on two loads before it.
+    const std::int64_t own = s + kWarps * lane_index();
+    const Part<A> part = own < end ? part_of(job, slots[own], twice_share) : Part<A>{};
+    const int parts = static_cast<int>(min((end - s + kWarps - 1) / kWarps, std::int64_t(32)));
+#pragma unroll 4
+    for (int lane = 0; lane < parts; ++lane) {
+      const Global<const T> plus = record<const T>(job.x, shuffle(part.plus, lane));
+      const Global<const T> minus = record<const T>(job.x, shuffle(part.minus, lane));
+      const A weight = shuffle(part.weight, lane);
       for (int i = 0; i < kColumns / 32; ++i) {
-        const std::int64_t d = tile + 32 * i + lane_index();
+        const std::int64_t d = column + 32 * i + lane_index();
         if (d < length) sum[i] += weight * (static_cast<A>(plus[d]) - static_cast<A>(minus[d]));
       }
     }
-    for (int i = 0; i < kColumns / 32; ++i) {
-      sums[warp_index() * kColumns + 32 * i + lane_index()] = sum[i];
-    }
-    sync_block();
-    A total = 0;
-    for (int warp = 0; warp < kWarps; ++warp) total += sums[warp * kColumns + thread_index()];
-    if (tile + thread_index() < length) dx[tile + thread_index()] = static_cast<T>(total);
-    sync_block();  // the next tile writes there
   }
+  for (int i = 0; i < kColumns / 32; ++i) {
+    sums[warp_index() * kColumns + 32 * i + lane_index()] = sum[i];
+  }
+  sync_block();
+  if (column + thread_index() >= length) return;
+  A total = 0;
+  for (int warp = 0; warp < kWarps; ++warp) total += sums[warp * kColumns + thread_index()];
+  record<T>(job.grad_x, r)[column + thread_index()] = static_cast<T>(total);
 }
 
 unsigned blocks(std::int64_t count) { return static_cast<unsigned>(count); }
@@ -163,7 +140,8 @@ void finish(const Finish& job, std::uint64_t stream) {
 void backward(const Backward& job, std::uint64_t stream) {
   dispatch_float(job.x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    launch<backward_kernel<T>>({blocks(job.x.size[0])}, kThreads, 0, stream, job);
+    const Grid grid{blocks(job.x.size[0]), blocks((job.x.size[1] + kColumns - 1) / kColumns)};
+    launch<backward_kernel<T>>(grid, kThreads, 0, stream, job);
   });
 }
 
