@@ -83,8 +83,7 @@ def read_header(path: Path) -> Header:
     first = _RECORD.fullmatch(lines[0])
     if first is None:
         raise _corrupt(path, f"record line {lines[0][:60]!r} is not 'name signals rate length'")
-    count = int(first["signals"][:12])
-    segments = int((first["segments"] or "0")[:12])
+    count, segments = _count(first["signals"]), _count(first["segments"])
     if not 0 < count <= MAX_SIGNALS:
         raise _limit(path, f"it claims {count} signals; 1 to {MAX_SIGNALS} are possible", count)
     if segments > MAX_SEGMENTS:
@@ -92,12 +91,12 @@ def read_header(path: Path) -> Header:
     fs = _number(path, first["fs"] or "250", "rate")  # 250 Hz is what the format assumes
     if not 0 < fs <= MAX_FS:
         raise _corrupt(path, f"a rate of {fs:g} Hz is impossible (0 to {MAX_FS:g})")
-    length = int(first["length"][:18]) if first["length"] else None
-    if (length or 0) * count > MAX_SAMPLES:
+    length = _count(first["length"])
+    if length * count > MAX_SAMPLES:
         raise _limit(
             path,
             f"it claims {length} samples of {count} signals; at most {MAX_SAMPLES} in all are read",
-            length or 0,
+            length,
         )
     want = segments or count
     if len(lines) - 1 != want:
@@ -110,7 +109,9 @@ def read_header(path: Path) -> Header:
         fs=fs,
         fs_declared=bool(first["fs"]),
         length=length or None,  # 0 means not known
-        signals=() if segments else tuple(_signal(path, line) for line in lines[1:]),
+        signals=()
+        if segments
+        else tuple(_signal(path, i, line) for i, line in enumerate(lines[1:])),
         segments=tuple(_segment(path, line) for line in lines[1:]) if segments else (),
         comments=comments,
     )
@@ -182,6 +183,11 @@ def _check_name(path: Path, name: str) -> None:
         )
 
 
+def _count(digits: str | None) -> int:
+    """A whole number; one too long to be meant counts as the largest."""
+    return int(digits or "0") if len(digits or "0") <= 18 else 1 << 62
+
+
 def _number(path: Path, text: str, what: str) -> float:
     try:
         return float(text)
@@ -189,7 +195,7 @@ def _number(path: Path, text: str, what: str) -> float:
         raise _corrupt(path, f"{what} {text[:40]!r} is no number") from None
 
 
-def _signal(path: Path, line: str) -> Signal:
+def _signal(path: Path, number: int, line: str) -> Signal:
     words = line.split(None, 8)
     _check_name(path, words[0])
     fmt = _FORMAT.fullmatch(words[1]) if len(words) > 1 else None
@@ -208,8 +214,8 @@ def _signal(path: Path, line: str) -> Signal:
     integers: list[int | None] = [_integer(path, word) for word in words[3:8]]
     integers += [None] * (5 - len(integers))  # resolution, zero, first value, checksum, block
     baseline = int(gain[2]) if gain and gain[2] else integers[1] or 0
-    per_frame, skew, offset = (int((part or "0")[:12]) for part in fmt.groups()[1:])
-    if per_frame > 1000 or skew > 100_000 or offset > 1 << 40:
+    per_frame, skew, offset = map(_count, fmt.groups()[1:])
+    if per_frame > 1000 or skew > 100_000 or offset > 1 << 38:
         raise _limit(path, f"frame, skew or offset of {words[1][:40]!r} is absurd", per_frame)
     return Signal(
         file=words[0],
@@ -221,7 +227,7 @@ def _signal(path: Path, line: str) -> Signal:
         baseline=baseline,
         units=(gain[3] if gain else None) or "mV",
         checksum=integers[3],
-        name=words[8].strip() if len(words) > 8 else "",
+        name=words[8].strip() if len(words) > 8 else f"signal {number}",
     )
 
 
