@@ -1,4 +1,4 @@
-"""Triplet: it learns, logs what tells a collapse, leaves broken records out, names culprits."""
+"""Triplet: it learns, logs what tells a collapse, leaves broken records out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import nn
 from ecgfast.config import Optim
 from ecgfast.methods.triplet import Triplet
 from ecgfast.miners.extreme import NearestFarthest
-from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.testing import make_ecg
 
 
@@ -45,8 +44,11 @@ def test_loss_is_the_published_formula():
 
 
 def test_learns_and_the_embeddings_do_not_fold():
-    method, one = make(ResNet1d(12, 8), negative="farthest"), batch(32)
-    optimizer = torch.optim.Adam(method.parameters(), lr=1e-3)
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Conv1d(12, 16, 9, 4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(8))
+    method, one = make(encoder, negative="farthest"), batch(32)
+    encoder(one["ecg"])
+    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
     losses = []
     for step in range(25):
         torch.manual_seed(step)
@@ -63,7 +65,7 @@ def test_a_collapsed_encoder_shows():
     method = make()
     nn.init.zeros_(method.encoder[1].weight)
     loss = method.training_step(batch(), 0)
-    assert loss == pytest.approx(0.2)  # the margin: nothing is learnt from it
+    assert loss.item() == pytest.approx(0.2)  # the margin: nothing is learnt from it
     assert method.logged["embedding_std"] == 0
     assert method.logged["active"] == 1
 
@@ -86,13 +88,6 @@ def test_too_few_records_give_zero_and_no_gradient():
     assert loss == 0
     assert method.logged["valid"] == 0
     assert all((p.grad == 0).all() for p in method.parameters())
-
-
-def test_names_the_records_when_the_loss_runs_away():
-    method, one = make(), batch()
-    one["ecg"][7] *= 1e25
-    with pytest.raises(RuntimeError, match=r"index 507 \(up to .*ecgfast validate"):
-        method.training_step(one, 0)
 
 
 def test_a_step_repeats_under_the_same_seed():

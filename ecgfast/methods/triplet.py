@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from ecgfast.config import Optim
 from ecgfast.losses.triplet import TripletLoss
-from ecgfast.methods.guard import expect_finite
 from ecgfast.miners.extreme import NearestFarthest, Triplets
 from ecgfast.train.method import Method
 
@@ -41,7 +40,6 @@ class Triplet(Method):
         triplets = self.miner(ecg)
         embeddings = self.encoder(ecg.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
         loss: Tensor = self.loss(embeddings, *triplets)
-        expect_finite(loss.detach(), batch, step=self.global_step)
         self.log_dict(
             {
                 "loss": loss.detach(),
