@@ -1,0 +1,289 @@
+"""Write one self-contained HTML page about a run."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from ecgfast.cli.errors import Fail
+from ecgfast.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from ecgfast.report.contents import Contents, DataCard, Evaluation, Example, Training
+
+
+def options(parser: Parser) -> None:
+    """What to show and where to write it."""
+    parser.add_argument("run", type=str, help="folder of a run")
+    parser.add_argument("--out", type=str, default="", help="file; RUN/report.html if empty")
+    parser.add_argument("--split", type=str, default="test", help="evaluated part to show")
+    parser.add_argument(
+        "--map", type=str, default="pca", help="of the embeddings: pca, or tsne (slow)"
+    )
+    parser.add_argument(
+        "--examples", type=int, default=5, help="best and worst ECGs to draw, so many of each"
+    )
+
+
+def run(words: Namespace) -> None:
+    """Collects what the run's folder and its records hold, and writes the page."""
+    if words.map not in ("pca", "tsne"):
+        raise Fail(2, f"error: --map must be pca or tsne, got {words.map}")
+    if words.examples < 0:
+        raise Fail(2, f"error: --examples must be 0 or more, got {words.examples}")
+    folder = Path(words.run)
+    if not (folder / "contract.json").is_file():
+        raise Fail(3, f"error: {folder} is no finished run: there is no contract.json in it")
+    from ecgfast.report import render
+
+    started = time.perf_counter()
+    try:
+        page = render(_contents(words, folder))
+    except ValueError as error:  # a file of the run that is not what it must be
+        raise Fail(3, f"error: {error}") from error
+    out = Path(words.out) if words.out else folder / "report.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    size, took = len(page) / 1e6, time.perf_counter() - started
+    print(f"wrote {out} ({size:.1f} MB) in {took:.1f} s; open it in a browser")
+
+
+def _contents(words: Namespace, folder: Path) -> Contents:
+    from ecgfast.report.contents import Contents, read_json, read_yaml
+
+    contract, config = read_json(folder / "contract.json"), read_yaml(folder / "config.yaml")
+    evaluation = _evaluation(folder, words.split)
+    facts = evaluation.facts if evaluation else {}
+    data = config.get("data") or {}
+    stores = [str(path) for path in (facts.get("stores") if facts else data.get("paths")) or ()]
+    records = _Records(stores, contract, int(data.get("patients") or 400))
+    examples, why = _examples(records, evaluation, words.split, words.examples)
+    command = folder / "command.txt"
+    return Contents(
+        run=str(folder),
+        synthetic=bool(contract.get("synthetic")) or bool(facts.get("synthetic")),
+        contract=contract,
+        config=config,
+        environment=read_json(folder / "env.json"),
+        command=command.read_text(encoding="utf-8").strip() if command.is_file() else "",
+        trainings=_trainings(folder, config),
+        data=_card(records, facts.get("label") or (contract.get("task") or {}).get("label")),
+        evaluation=evaluation,
+        examples=examples,
+        no_examples=why,
+        map_method=words.map,
+    )
+
+
+def _evaluation(folder: Path, split: str) -> Evaluation | None:
+    import numpy as np
+
+    from ecgfast.data.tables import read_table
+    from ecgfast.report.contents import Evaluation, read_json
+
+    place = folder / f"evaluation-{split}"
+    facts = read_json(place / "metrics.json")
+    if not facts:
+        return None
+    with np.load(place / "embeddings.npz", allow_pickle=False) as kept:
+        ids, embeddings = kept["record_id"], kept["embedding"]
+    predictions = read_table(place / "predictions.parquet")
+    return Evaluation(facts=facts, predictions=predictions, record_ids=ids, embeddings=embeddings)
+
+
+def _trainings(folder: Path, config: dict[str, Any]) -> list[Training]:
+    """Of the encoder that training began from, if it can be found, and of the run itself."""
+    from ecgfast.report.contents import Training, read_training
+
+    if "init" not in config:
+        return [read_training("Pre-training", folder)]
+    own = read_training("Fine-tuning", folder)
+    if not config["init"]:
+        return [own]
+    # the path was relative to where the command ran; runs often lie beside each other
+    named = Path(str(config["init"]))
+    places = [named, folder.parent / named.name]
+    found = next((place for place in places if (place / "metrics.csv").is_file()), None)
+    if found is None:
+        why = f"no metrics.csv in {named}, where this run began from"
+        return [Training(title="Pre-training", run=str(named), missing=why), own]
+    return [read_training("Pre-training", found), own]
+
+
+class _Records:
+    """The records behind a run, if they can still be opened."""
+
+    def __init__(self, stores: list[str], contract: dict[str, Any], patients: int) -> None:
+        self.stores, self.patients = stores, patients
+        signal = contract.get("signal") or {}
+        self.leads = tuple(str(name) for name in signal.get("leads", ()))
+        self.fs, self.seconds = float(signal.get("fs", 0)), float(signal.get("seconds", 0))
+
+    def open(self, splits: tuple[str, ...]) -> Any:
+        from ecgfast.config import Signal
+        from ecgfast.data.source import open_source
+
+        signal = Signal(leads=self.leads, fs=self.fs, seconds=self.seconds)
+        return open_source(self.stores, splits, signal=signal, patients=self.patients)
+
+
+def _card(records: _Records, label: str | None) -> DataCard:
+    from ecgfast.data.records import DataError
+    from ecgfast.report.contents import DataCard
+
+    origin = f"The SYNTHETIC cohort of {records.patients} made patients."
+    if records.stores:
+        origin = f"Store: {', '.join(records.stores)}."
+    try:
+        source = records.open(("all", "test"))
+    except DataError as error:
+        return DataCard(origin=origin, missing=str(error))
+    columns = {name: source.column(name) for name in source.table.columns}
+    splits = [_split(name, columns, label) for name in _names(columns["split"])]
+    return DataCard(origin=origin, splits=splits, issues=_issues(records.stores))
+
+
+def _names(split: Any) -> list[str]:
+    """Parts in the order of work, then others, then records that are in none."""
+    there = {str(name) for name in split}
+    usual = [name for name in ("train", "val", "test") if name in there]
+    return usual + sorted(there - set(usual) - {""}) + ([""] if "" in there else [])
+
+
+def _split(name: str, columns: dict[str, Any], label: str | None) -> dict[str, Any]:
+    """One row of the data card."""
+    import numpy as np
+
+    inside = columns["split"].astype(str) == name
+
+    def numbers(column: str) -> Any:
+        if column not in columns or columns[column].dtype.kind not in "biuf":
+            return np.zeros(0)
+        values = columns[column][inside].astype(np.float64)
+        return values[np.isfinite(values)]
+
+    age, male, labels = numbers("age"), numbers("sex"), numbers(label or "")
+    words = "not known"
+    if label and len(labels) and np.isin(labels, (0, 1)).all():
+        words = f"{label}: {int(labels.sum()):,} of {len(labels):,} are 1"
+    elif label and len(labels):
+        words = f"{label}: {labels.mean():.1f} ± {labels.std():.1f} (n = {len(labels):,})"
+    patients = columns["patient_id"][inside].astype(str)
+    named = patients[~np.isin(patients, ("", "None", "nan"))]
+    return {
+        "split": name or "in no part",
+        "records": int(inside.sum()),
+        "patients": len(np.unique(named)) + len(patients) - len(named),
+        "age": f"{age.mean():.0f} ± {age.std():.0f}" if len(age) else "not known",
+        "male": f"{100 * male.mean():.0f} %" if len(male) else "not known",
+        "label": words,
+    }
+
+
+def _issues(stores: list[str]) -> list[dict[str, Any]]:
+    """What was flagged and what was rejected, by the name of the issue: counts of records."""
+    counted: dict[str, dict[str, Any]] = {}
+    for store in stores:
+        for kind, name in (("rejected", "rejected.csv"), ("kept", "issues.csv")):
+            path = Path(store) / name
+            if not path.is_file():
+                continue
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    issue = row.get("issue") or "unnamed"
+                    known: dict[str, Any] = {
+                        "issue": issue,
+                        "kept": set(),
+                        "rejected": set(),
+                        "example": "",
+                    }
+                    line = counted.setdefault(issue, known)
+                    line[kind].add((store, row.get("source"), row.get("record_id")))
+                    line["example"] = line["example"] or row.get("message", "")
+    for line in counted.values():
+        line |= {kind: len(line[kind]) for kind in ("kept", "rejected")}
+    return sorted(counted.values(), key=lambda line: (-line["rejected"], line["issue"]))
+
+
+def _examples(
+    records: _Records, evaluation: Evaluation | None, split: str, count: int
+) -> tuple[list[Example], str]:
+    """ECGs to draw; or none, and why."""
+    from ecgfast.data.records import DataError
+    from ecgfast.report.contents import Example
+
+    if not count:
+        return [], "--examples 0 was asked for"
+    if evaluation is None:
+        return [], "this run was not evaluated"
+    try:
+        source = records.open((split,))
+    except DataError as error:
+        return [], str(error)
+    place = {str(name): i for i, name in enumerate(source.column("record_id"))}
+    examples = []
+    for kind, record, words in _choose(evaluation, count):
+        if record in place:
+            ecg = source.dataset[place[record]]["ecg"].numpy()
+            examples.append(
+                Example(
+                    kind=kind,
+                    record_id=record,
+                    words=words,
+                    ecg=ecg,
+                    leads=records.leads,
+                    fs=records.fs,
+                )
+            )
+    return examples, "" if examples else "none of the scored records is in the store any more"
+
+
+def _choose(evaluation: Evaluation, count: int) -> list[tuple[str, str, str]]:
+    """Kind, record and words: the nearest and the furthest off; of classes, both in turn."""
+    import numpy as np
+
+    from ecgfast.report.words import quantity
+
+    found = evaluation.predictions
+    ids = [str(name) for name in found["record_id"]]
+    if not len(found.get("score", ())):
+        return [("typical", name, name) for name in ids[:count]]
+    label, score = np.asarray(found["label"], float), np.asarray(found["score"], float)
+    order = np.argsort(np.abs(label - score), kind="stable")
+    count = min(count, len(order) // 2)
+    classes = evaluation.facts["task"] == "classification"
+    name, unit = quantity(str(evaluation.facts["label"]))
+    after = f" {unit}" if unit else ""
+
+    def words(i: int) -> str:
+        text = f"measured {name} {label[i]:.1f}{after}, predicted {score[i]:.1f}{after}"
+        if classes:
+            text = f"label {label[i]:.0f}, score {score[i]:.3f}"
+        known = {k: float(found[k][i]) for k in ("sex", "age") if k in found}
+        if np.isfinite(known.get("sex", np.nan)):
+            text += "; male" if known["sex"] == 1 else "; female"
+        if np.isfinite(known.get("age", np.nan)):
+            text += f", {known['age']:.0f} years"
+        return text
+
+    chosen = []
+    for kind, ranked in (("best", order), ("worst", order[::-1])):
+        if classes:
+            ranked = _in_turn(ranked, label)
+        chosen += [(kind, ids[i], words(i)) for i in ranked[:count]]
+    return chosen
+
+
+def _in_turn(order: Any, label: Any) -> Any:
+    """One of each class after the other, as long as there are both."""
+    import numpy as np
+
+    rank = np.empty(len(order))
+    for which in (1, 0):
+        mine = np.flatnonzero(label[order] == which)
+        rank[mine] = np.arange(len(mine)) + (0 if which else 0.5)
+    return order[np.argsort(rank, kind="stable")]

@@ -1,0 +1,173 @@
+"""What a page is made of, and what of it a run's folder holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+Column = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Numbers that a run wrote while it trained.
+
+    Attributes:
+        title: As in "Pre-training".
+        run: Its folder.
+        columns: Values by name, NaN where a row has none; ``step`` is among them.
+        missing: Why there are none.
+    """
+
+    title: str
+    run: str
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    missing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What `ecgfast evaluate` wrote.
+
+    Attributes:
+        facts: metrics.json.
+        predictions: Columns of predictions.parquet: record_id, patient_id, label, score, and sex
+            and age where they are known; empty for a run without a head.
+        record_ids: Of the embeddings ``(N,)``.
+        embeddings: ``(N, D)``.
+    """
+
+    facts: dict[str, Any]
+    predictions: dict[str, Column]
+    record_ids: Column
+    embeddings: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """Where the records came from.
+
+    Attributes:
+        origin: In words.
+        splits: A row each: split, records, patients, age, male, label (text).
+        issues: A row each: issue, kept, rejected (counts), example.
+        missing: Why the card is empty.
+    """
+
+    origin: str
+    splits: list[dict[str, Any]] = field(default_factory=list)
+    issues: list[dict[str, Any]] = field(default_factory=list)
+    missing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One ECG to show.
+
+    Attributes:
+        kind: best or worst.
+        record_id: Of the store.
+        words: What was measured and what was predicted.
+        ecg: ``(L, T)`` mV, NaN where nothing was recorded.
+        leads: Names.
+        fs: Hz.
+    """
+
+    kind: str
+    record_id: str
+    words: str
+    ecg: NDArray[np.floating[Any]]
+    leads: tuple[str, ...]
+    fs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a page says.
+
+    Attributes:
+        run: Folder of the run.
+        synthetic: Whether any of the records are made.
+        contract: contract.json.
+        config: config.yaml.
+        environment: env.json.
+        command: The words that started the run.
+        trainings: Learning curves, in the order of work.
+        data: The data card.
+        evaluation: What was scored; None if nothing was yet.
+        examples: ECGs to show.
+        no_examples: Why there are none.
+        map_method: pca or tsne.
+    """
+
+    run: str
+    synthetic: bool
+    contract: dict[str, Any]
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    command: str
+    trainings: list[Training]
+    data: DataCard
+    evaluation: Evaluation | None = None
+    examples: list[Example] = field(default_factory=list)
+    no_examples: str = "no evaluation yet"
+    map_method: Literal["pca", "tsne"] = "pca"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a file, empty if there is no such file.
+
+    Raises:
+        ValueError: It is not JSON, or not a mapping.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got a {type(content).__name__}")
+    return content
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """As `read_json`, of a YAML file."""
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got a {type(content).__name__}")
+    return content
+
+
+def read_training(title: str, run: Path) -> Training:
+    """Learning curves of a run, or the reason why there are none."""
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return Training(title=title, run=str(run), missing=f"there is no {path}")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name]
+    columns = {name: [_number(row.get(name)) for row in rows] for name in names}
+    if not rows or "step" not in columns:
+        return Training(title=title, run=str(run), missing=f"{path} holds no steps")
+    return Training(title=title, run=str(run), columns=columns)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan

@@ -1,0 +1,304 @@
+"""From contents to one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ecgfast.eval import project, roc_band
+from ecgfast.report import figures, words
+from ecgfast.report.contents import Contents, Evaluation, Training
+from ecgfast.report.learning import learning_curves
+from ecgfast.report.maps import embedding_map
+from ecgfast.report.paper import ecg_page
+from ecgfast.report.style import Picture
+
+BAND_AT = np.linspace(0, 1, 101)
+SEX = {0.0: "female", 1.0: "male"}
+HEADLINE = {
+    "classification": ("auroc", "auprc", "brier"),
+    "regression": ("mae", "rmse", "pearson_r"),
+    "embedding": ("recall_at_1_patient", "recall_at_5_patient"),
+}
+DECISION = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1")
+
+
+def render(contents: Contents) -> str:
+    """The page as text.
+
+    Everything that came from a file is escaped. Figures are inline SVG images, in which no script
+    can run. What cannot be computed is said, with the reason.
+    """
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.lstrip_blocks = True
+    environment.filters |= {"count": words.count, "plain": words.plain}
+    facts = contents.evaluation.facts if contents.evaluation else {}
+    label, unit = words.quantity(str(facts.get("label") or ""))
+    return environment.get_template("template.html").render(
+        contents=contents,
+        facts=facts,
+        title=_title(contents, facts),
+        label=label,
+        unit=unit,
+        tiles=_tiles(facts, unit),
+        contract=words.contract(contents.contract),
+        curves=[_learning(t, contents.synthetic) for t in contents.trainings],
+        scores=_scores(contents, unit),
+        subgroups=_subgroups(contents, facts, label, unit),
+        embedding=_embedding(contents),
+        examples=_examples(contents),
+    )
+
+
+def _title(contents: Contents, facts: Mapping[str, Any]) -> str:
+    task = facts.get("task") or (contents.contract.get("task") or {}).get("kind")
+    label = facts.get("label") or (contents.contract.get("task") or {}).get("label")
+    if not task or not label:
+        return "An ECG encoder learned without labels"
+    name, unit = words.quantity(str(label))
+    above = facts.get("label_above")
+    if task == "regression":
+        return f"{name} from the 12-lead ECG" if _twelve(contents) else f"{name} from the ECG"
+    what = f"{name} > {words.plain(above)} {unit}".strip() if above is not None else name
+    return f"{what} from the {'12-lead ' if _twelve(contents) else ''}ECG"
+
+
+def _twelve(contents: Contents) -> bool:
+    signal = contents.contract.get("signal") or {}
+    return len(signal.get("leads", ())) == 12
+
+
+def _rows(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The lines of all records, by metric."""
+    return {r["name"]: r for r in facts.get("metrics", []) if r["subgroup"] is None}
+
+
+def _tiles(facts: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
+    rows = _rows(facts)
+    names = HEADLINE.get(str(facts.get("task")), ())
+    return [(words.metric(n), words.estimate(rows[n], unit)) for n in names if n in rows]
+
+
+def _table(rows: Mapping[str, dict[str, Any]], names: list[str], unit: str) -> list[dict[str, Any]]:
+    keys = ("n", "patients", "positives")
+    return [
+        {"name": words.metric(n), "value": words.estimate(rows[n], unit)}
+        | {k: rows[n][k] for k in keys}
+        for n in names
+        if n in rows
+    ]
+
+
+def _learning(training: Training, synthetic: bool) -> dict[str, Any]:
+    if training.missing is not None:
+        return {"title": training.title, "run": training.run, "missing": training.missing}
+    drawn = learning_curves(
+        f"{training.title}: learning curves", training.columns, synthetic=synthetic
+    )
+    return {"title": training.title, "run": training.run, "missing": None, "picture": drawn}
+
+
+def _scores(contents: Contents, unit: str) -> dict[str, Any]:
+    """Tables and figures of the task."""
+    found = contents.evaluation
+    if found is None:
+        return {"missing": "this run was not evaluated; run `ecgfast evaluate` on it first"}
+    if not len(found.predictions.get("score", ())):
+        return {"missing": "this run has no head: it gives embeddings and no scores"}
+    of = _classes if found.facts["task"] == "classification" else _values
+    return {"missing": None} | of(found, contents.synthetic, unit)
+
+
+def _classes(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
+    facts, rows = found.facts, _rows(found.facts)
+    label = np.asarray(found.predictions["label"], float)
+    score = np.asarray(found.predictions["score"], float)
+    threshold = float(facts["threshold"])
+    pictures: list[Picture] = []
+    notes: list[str] = []
+    if label.any() and not label.all():
+        try:
+            draws, seed = int(facts["draws"]), int(facts["seed"])
+            patient = found.predictions["patient_id"]
+            lo, hi = roc_band(label, score, patient, at=BAND_AT, draws=draws, seed=seed)
+            band = (BAND_AT, lo, hi)
+        except ValueError as error:
+            band = None
+            notes.append(f"band of the ROC curve not computed: {error}")
+        if band is not None and rows["auroc"]["lo"] is None:
+            band = None
+            notes.append(f"band of the ROC curve not computed: {rows['auroc']['reason']}")
+        area = f"AUROC {words.estimate(rows['auroc'])}".split(" (interval")[0]
+        pictures.append(
+            figures.roc(
+                label, score, band=band, area=area, threshold=threshold, synthetic=synthetic
+            )
+        )
+        area = f"AP {words.estimate(rows['auprc'])}".split(" (interval")[0]
+        pictures.append(
+            figures.precision_recall(
+                label, score, area=area, threshold=threshold, synthetic=synthetic
+            )
+        )
+    else:
+        notes.append("ROC and precision-recall curves not computed: all labels are the same")
+    points = facts.get("calibration", {}).get("points", [])
+    if points and score.min() >= 0 and score.max() <= 1:
+        pictures.append(figures.calibration(points, label, score, synthetic=synthetic))
+    else:
+        notes.append("calibration curve not computed: scores are no probabilities")
+    pictures.append(figures.confusion(label, score, threshold=threshold, synthetic=synthetic))
+    fixed = [n for n in rows if n.endswith("_at_90_sensitivity")]
+    tables = [
+        ("Discrimination", _table(rows, ["auroc", "auprc", "prevalence"], unit)),
+        (
+            "Calibration",
+            _table(rows, ["brier", "ece", "calibration_slope", "calibration_intercept"], unit),
+        ),
+        (
+            f"Decision: score ≥ {threshold:.4g} is called positive ({facts['threshold_from']})",
+            _table(rows, list(DECISION), unit),
+        ),
+        (
+            "At the threshold of these records that finds 90 % of the positives",
+            _table(rows, fixed, unit),
+        ),
+    ]
+    return {"tables": tables, "pictures": pictures, "notes": notes}
+
+
+def _values(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
+    facts, rows = found.facts, _rows(found.facts)
+    label = np.asarray(found.predictions["label"], float)
+    score = np.asarray(found.predictions["score"], float)
+    name, _ = words.quantity(str(facts["label"]))
+    quantity = f"{name} ({unit})" if unit else name
+    r = words.estimate(rows["pearson_r"]).split(" (interval")[0]
+    after = f" ({unit})" if unit else ""
+    pictures = [
+        figures.scatter(
+            label, score, quantity=quantity, association=f"r = {r}", synthetic=synthetic
+        ),
+        figures.bland_altman(
+            label, score, lines=rows, quantity=quantity, unit=after, synthetic=synthetic
+        ),
+    ]
+    above = [n for n in rows if n.startswith("auroc_above_")]
+    tables = [
+        ("Error and association", _table(rows, ["mae", "rmse", "pearson_r", "r2", *above], unit)),
+        ("Agreement (Bland-Altman)", _table(rows, ["bias", "loa_lower", "loa_upper"], unit)),
+    ]
+    return {"tables": tables, "pictures": pictures, "notes": []}
+
+
+def _subgroups(
+    contents: Contents, facts: Mapping[str, Any], label: str, unit: str
+) -> dict[str, Any]:
+    chosen = {"classification": ["auroc"], "regression": ["mae", "pearson_r"]}
+    names = chosen.get(str(facts.get("task")), [])
+    by = {n: [r for r in facts.get("metrics", []) if r["name"] == n] for n in names}
+    if not any(len(rows) > 1 for rows in by.values()):
+        return {"missing": "sex and age of the scored records are not known", "pictures": []}
+    pictures = []
+    for name, rows in by.items():
+        after = f" ({unit})" if unit and name in words.IN_UNITS else ""
+        title, axis = (
+            f"{words.metric(name)} by subgroup",
+            f"{words.metric(name)}{after}, 95 % interval",
+        )
+        pictures.append(figures.forest(title, rows, label=axis, synthetic=contents.synthetic))
+    table = [
+        {
+            "group": words.group(r["subgroup"]),
+            "name": words.metric(r["name"]),
+            "value": words.estimate(r, unit),
+        }
+        | {k: r[k] for k in ("n", "patients", "positives")}
+        for rows in by.values()
+        for r in rows
+    ]
+    return {"missing": None, "pictures": pictures, "table": table}
+
+
+def _embedding(contents: Contents) -> dict[str, Any]:
+    found = contents.evaluation
+    if found is None:
+        return {"missing": "this run was not evaluated", "pictures": [], "table": []}
+    rows = {k: v for k, v in _rows(found.facts).items() if k.startswith("recall_at_")}
+    table = [
+        {
+            "name": words.metric(r["name"]),
+            "value": words.estimate(r),
+            "chance": words.DASH if r.get("chance") is None else f"{r['chance']:.3f}",
+            "n": r["n"],
+            "patients": r["patients"],
+        }
+        for r in rows.values()
+    ]
+    try:
+        points, axes = project(found.embeddings, method=contents.map_method)
+    except ValueError as error:
+        return {"missing": f"map not computed: {error}", "pictures": [], "table": table}
+    pictures = []
+    for title, values, names, quantity in _colourings(found):
+        pictures.append(
+            embedding_map(
+                points,
+                axes,
+                values,
+                title=f"Embeddings by {title}",
+                names=names,
+                quantity=quantity,
+                synthetic=contents.synthetic,
+            )
+        )
+    return {"missing": None, "pictures": pictures, "table": table}
+
+
+def _colourings(found: Evaluation) -> list[tuple[str, Any, dict[float, str] | None, str]]:
+    """Title, values for each embedding, names of classes, and name of the quantity."""
+    place = {str(name): i for i, name in enumerate(found.predictions.get("record_id", ()))}
+    at = np.array([place.get(str(name), -1) for name in found.record_ids], dtype=np.int64)
+
+    def column(name: str) -> Any:
+        values = np.full(len(at), np.nan)
+        if len(found.predictions.get(name, ())):
+            known = at >= 0
+            values[known] = np.asarray(found.predictions[name], float)[at[known]]
+        return values
+
+    name, unit = words.quantity(str(found.facts.get("label") or "label"))
+    quantity = f"{name} ({unit})" if unit else name
+    colourings: list[tuple[str, Any, dict[float, str] | None, str]] = []
+    if found.facts.get("task") == "classification":
+        classes = {0.0: "label 0", 1.0: "label 1"}
+        colourings.append(("label", column("label"), classes, ""))
+    elif np.isfinite(column("label")).any():
+        colourings.append((name, column("label"), None, quantity))
+    colourings.append(("sex", column("sex"), SEX, ""))
+    return colourings
+
+
+def _examples(contents: Contents) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": example.kind,
+            "record_id": example.record_id,
+            "words": example.words,
+            "picture": ecg_page(
+                example.ecg,
+                example.leads,
+                example.fs,
+                title=f"Record {example.record_id}",
+                synthetic=contents.synthetic,
+            ),
+        }
+        for example in contents.examples
+    ]

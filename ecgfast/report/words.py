@@ -1,0 +1,134 @@
+"""Names, units and formats: how numbers of a file read on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+QUANTITIES = {
+    "mpcwp": ("mPCWP", "mmHg"),
+    "lvef": ("LVEF", "%"),
+    "age": ("age", "years"),
+    "af": ("atrial fibrillation", ""),
+}
+METRICS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC (average precision)",
+    "brier": "Brier score",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "prevalence": "prevalence",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson_r": "Pearson r",
+    "r2": "R²",
+    "bias": f"bias (predicted {MINUS} measured)",
+    "loa_lower": "lower limit of agreement",
+    "loa_upper": "upper limit of agreement",
+    "ece": "expected calibration error",
+    "calibration_slope": "calibration slope (ideal 1)",
+    "calibration_intercept": "calibration intercept (ideal 0)",
+}
+IN_UNITS = {"rmse", "mae", "bias", "loa_lower", "loa_upper"}
+
+
+def quantity(label: str) -> tuple[str, str]:
+    """How a label is called, and its unit (empty if none is known)."""
+    return QUANTITIES.get(label.lower(), (label, ""))
+
+
+def metric(name: str) -> str:
+    """How a metric is called."""
+    if name.startswith("recall_at_"):
+        k, _, what = name.removeprefix("recall_at_").partition("_")
+        return f"recall@{k}, same {what}"
+    if name.endswith("_at_90_sensitivity"):
+        return f"{METRICS.get(name.split('_')[0], name.split('_')[0])} at 90 % sensitivity"
+    if name.startswith("auroc_above_"):
+        return f"AUROC of measured > {name.removeprefix('auroc_above_')}"
+    return METRICS.get(name, name)
+
+
+def group(name: str | None) -> str:
+    """How a subgroup is called: ``age=[35,50)`` is age 35 to < 50."""
+    if name is None:
+        return "all records"
+    kind, _, value = name.partition("=")
+    if kind == "age" and value.startswith("["):
+        low, _, high = value.strip("[)").partition(",")
+        return f"age {low} to < {high}"
+    if kind.endswith(">"):
+        return f"{kind[:-1]} ≥ {value}"
+    return value if kind == "sex" else name
+
+
+def estimate(row: Mapping[str, Any], unit: str = "") -> str:
+    """``0.861 [0.802, 0.913]``, or why there is no such thing."""
+    if row["estimate"] is None:
+        return f"not computed: {row['reason']}"
+    digits = 2 if row["name"] in IN_UNITS else 3
+    after = f" {unit}" if unit and row["name"] in IN_UNITS else ""
+    value, lo, hi = (
+        None if row[k] is None else f"{row[k]:.{digits}f}".replace("-", MINUS)
+        for k in ("estimate", "lo", "hi")
+    )
+    if lo is None:
+        return f"{value}{after} (interval not computed: {row['reason']})"
+    return f"{value} [{lo}, {hi}]{after}"
+
+
+def count(value: Any) -> str:
+    """With commas at thousands; a dash where there is nothing to count."""
+    return DASH if value is None else f"{int(value):,}"
+
+
+def plain(value: Any) -> str:
+    """A value of a configuration on one line."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "not finite" if not math.isfinite(value) else f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(part) for part in value) or "none"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{k} {plain(v)}" for k, v in value.items()) or "none"
+    return str(value)
+
+
+def contract(facts: Mapping[str, Any]) -> list[str]:
+    """The signal contract as sentences."""
+    signal = facts.get("signal")
+    if not isinstance(signal, Mapping):
+        return []
+    leads = [str(name) for name in signal.get("leads", ())]
+    seconds, fs = signal.get("seconds"), signal.get("fs")
+    lines = [
+        f"{len(leads)} leads, chosen by name, in this order: {', '.join(leads)}.",
+        f"{plain(seconds)} s at {plain(fs)} Hz ({plain(signal.get('samples'))} samples), in mV.",
+    ]
+    if band := signal.get("band"):
+        lines.append(
+            f"Band-pass {plain(band[0])} to {plain(band[1])} Hz, zero phase (Butterworth, order 2, "
+            "forward and backward)."
+        )
+    else:
+        lines.append("No band-pass filter.")
+    notch = signal.get("notch")
+    lines.append(f"Mains notch at {plain(notch)} Hz." if notch else "No mains notch.")
+    kinds = {
+        "none": "No normalisation: millivolts are kept.",
+        "lead": "Each lead of each record is brought to zero mean and unit variance.",
+        "record": "Each record is divided by its root mean square.",
+    }
+    normalise = str(signal.get("normalise"))
+    lines.append(kinds.get(normalise, f"Normalisation: {normalise}."))
+    lines.append("A signal that differs in leads, rate, length or unit is refused, not adapted.")
+    return lines
