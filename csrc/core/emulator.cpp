@@ -49,6 +49,7 @@ struct Machine {
   std::uint64_t draw = 0;
   int schedules = 3;
   std::uint64_t seed = 1;
+  std::uint32_t turn = 0;     // who leads; the same under every schedule
   std::uint32_t counter = 0;  // of intervals and steps
   std::uint32_t serial = 0;   // of blocks
 };
@@ -125,7 +126,8 @@ void deadlock() {
 }
 
 // In order, the leading warp changes with every barrier and block: each in turn gets as far ahead
-// of the others as barriers let it.
+// of the others as barriers let it. Of any two warps, each is ahead of the other under one of the
+// first two schedules.
 int choose_warp(std::uint32_t ready, int leader) {
   switch (machine.order) {
     case Order::forward:
@@ -166,7 +168,7 @@ void run_block(std::size_t shared_bytes) {
 
   while (machine.ended < machine.threads) {
     if (machine.ready == 0) deadlock();
-    const int w = choose_warp(machine.ready, static_cast<int>(now.interval % warps));
+    const int w = choose_warp(machine.ready, static_cast<int>(machine.turn % warps));
     Warp& warp = machine.warps[w];
     const int lane = choose_lane(warp.ready);
     warp.ready &= ~(1u << lane);
@@ -222,6 +224,7 @@ void sync_block(const Site& site) {
   if (++machine.at_barrier == machine.threads) {
     machine.at_barrier = 0;
     now.interval = ++machine.counter;
+    ++machine.turn;
     for (int w = 0; w < machine.threads / 32; ++w) {
       machine.warps[w].step = ++machine.counter;
       make_ready(w);
@@ -265,6 +268,7 @@ void launch(const std::string& kernel, Grid grid, int threads, std::size_t share
     now.block = {static_cast<unsigned>(b % grid.x), static_cast<unsigned>(b / grid.x % grid.y),
                  static_cast<unsigned>(b / grid.x / grid.y)};
     now.serial = ++machine.serial;
+    machine.turn = static_cast<std::uint32_t>(b);
     run_block(shared_bytes);
   }
   for (int t = 0; t < threads; ++t) {

@@ -200,7 +200,7 @@ struct Cell {
   std::int16_t writer = kNobody;
   std::int16_t reader = kNobody, reader_warp = kNobody;
   bool by_atomics = false;
-  bool under_way = false;  // a copy has been started and has not landed
+  bool copying = false;  // a copy has been started and has not landed
 };
 
 struct Copy {
@@ -247,6 +247,10 @@ std::deque<std::vector<Copy>>& my_groups() {
   trap(text + " that " + who + " " + did + ", with no barrier between the two");
 }
 
+bool in_this_block(const Cell& cell) { return cell.write_interval >= first_interval; }
+
+bool under_way(const Cell& cell) { return cell.copying && in_this_block(cell); }
+
 // True if another thread did something in this interval that no barrier of the warp orders either.
 bool unordered(std::uint32_t interval, std::uint32_t step, int thread, int warp) {
   if (interval != now.interval) return false;
@@ -256,7 +260,7 @@ bool unordered(std::uint32_t interval, std::uint32_t step, int thread, int warp)
 
 void check_write(const Cell& cell, const void* address, bool atomic) {
   const char* const does = atomic ? "changes" : "writes";
-  if (cell.under_way) trap("writes shared memory that a copy is under way to");
+  if (under_way(cell)) trap("writes shared memory that a copy is under way to");
   if (!(atomic && cell.by_atomics) &&
       unordered(cell.write_interval, cell.write_step, cell.writer, cell.writer / 32)) {
     race(address, does, cell.writer, "has written");
@@ -271,13 +275,14 @@ void note_write(Cell& cell, bool atomic) {
   cell.write_step = now.step;
   cell.writer = static_cast<std::int16_t>(now.thread);
   cell.by_atomics = atomic;
+  cell.copying = false;
 }
 
 void check_read(const Cell& cell, const void* address) {
-  if (cell.under_way) {
+  if (under_way(cell)) {
     trap("reads shared memory that a copy is still under way to: copy_wait comes first");
   }
-  if (cell.write_interval < first_interval) trap("reads shared memory that nobody has written");
+  if (!in_this_block(cell)) trap("reads shared memory that nobody has written");
   if (unordered(cell.write_interval, cell.write_step, cell.writer, cell.writer / 32)) {
     race(address, "reads", cell.writer, "has written");
   }
@@ -348,7 +353,7 @@ void touch_shared(const void* address, int bytes, Access access) {
         note_read(cell);
         break;
       case Access::atomic:
-        if (cell.write_interval < first_interval) check_read(cell, begin + done);
+        if (!in_this_block(cell)) check_read(cell, begin + done);
         check_write(cell, begin + done, true);
         note_write(cell, true);
         break;
@@ -357,7 +362,7 @@ void touch_shared(const void* address, int bytes, Access access) {
         note_write(cell, false);
         break;
       case Access::rewrite:  // several threads may write the same value
-        if (cell.under_way) trap("writes shared memory that a copy is under way to");
+        if (under_way(cell)) trap("writes shared memory that a copy is under way to");
         note_write(cell, false);
         break;
     }
@@ -375,7 +380,7 @@ void copy_async(void* shared, const void* global, int bytes, int valid_bytes) {
   for (int done = 0; done < bytes; done += 4) {
     check_write(cell_of(to + done), to + done, false);
     note_write(cell_of(to + done), false);
-    cell_of(to + done).under_way = true;
+    cell_of(to + done).copying = true;
   }
   std::memset(to, kNaN, static_cast<std::size_t>(bytes));
   my_groups().back().push_back({to, static_cast<const char*>(global), bytes, valid_bytes});
@@ -388,7 +393,6 @@ void copy_wait(int latest) {
   while (static_cast<int>(mine.size()) - 1 > latest) {
     for (const Copy& copy : mine.front()) {
       for (int done = 0; done < copy.bytes; done += 4) {
-        cell_of(copy.shared + done).under_way = false;
         note_write(cell_of(copy.shared + done), false);
       }
       const auto valid = static_cast<std::size_t>(copy.valid_bytes);
