@@ -52,21 +52,29 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Interrupt:
-    """Lets the step that runs come to its end: Ctrl-C and SIGTERM ask, a second Ctrl-C insists."""
+    """Lets the step that runs come to its end: Ctrl-C and SIGTERM ask, a second Ctrl-C insists.
+
+    Entering it remembers the handlers that leaving it puts back.
+    """
 
     def __init__(self) -> None:
         self.by: int | None = None
 
     def __enter__(self) -> Interrupt:
-        self.before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._ask)
+        self.before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        self._handle(self.before)
+
+    def listen(self) -> None:
+        """Begins to; after Lightning has set handlers of its own, which do not wait for a step."""
+        self._handle(dict.fromkeys(self.before, self._ask))
+
+    def _handle(self, handlers: dict[signal.Signals, Any]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.by is not None and number == signal.SIGINT:
@@ -89,6 +97,10 @@ class Save(Callback):
         self.path = path
         self.every = every
         self.interrupt = interrupt
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """From now on a signal waits for the end of its step."""
+        self.interrupt.listen()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

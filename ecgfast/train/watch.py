@@ -64,7 +64,7 @@ class Finite(Callback):
             )
         raise RunError(
             f"error[loss] the loss is {loss.item()} at step {step} (rank {trainer.global_rank}); "
-            f"{what}. The last checkpoint before it is kept"
+            f"{what}. A checkpoint before it, if there is one, is kept"
         )
 
 
