@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,24 +96,33 @@ class Parser(ArgumentParser):
         return words
 
     def _join_lists(self, words: list[str]) -> list[str]:
-        """`--data.paths a b` and `--data.paths a,b` mean `--data.paths [a,b]`, for tuples alone."""
+        """Lists as one types them, for tuples alone, become the one form that is parsed.
+
+        ``--data.paths a b``, ``a,b``, ``[a,b]``, ``=a`` and then ``--data.paths+=b``.
+        """
         tuples = {a.dest for a in self._actions if "tuple" in str(getattr(a, "_typehint", ""))}
         joined: list[str] = []
+        lists: dict[str, int] = {}  # where the list of an option stands in joined
         i = 0
         while i < len(words):
-            joined.append(words[i])
+            option, equals, value = words[i].partition("=")
+            key = option[2:].removesuffix("+")
             i += 1
-            if not (joined[-1].startswith("--") and joined[-1][2:] in tuples):
+            if not (option.startswith("--") and key in tuples):
+                joined.append(words[i - 1])
                 continue
-            values = []
-            while i < len(words) and not words[i].startswith("--"):
+            values = [value] if equals else []
+            while not equals and i < len(words) and not words[i].startswith("--"):
                 values.append(words[i])
                 i += 1
-            if values and values != ["null"]:
-                plain = ",".join(values)
-                joined.append(plain if plain.startswith("[") else f"[{plain}]")
+            text = _as_list(values)
+            if option.endswith("+"):
+                if key not in lists or not text.startswith("["):
+                    self.error(f"{option}= adds to a --{key} that stands before it")
+                joined[lists[key]] = f"{joined[lists[key]][:-1]}, {text[1:]}"
             else:
-                joined += values
+                joined += [option, text] if text else [option]
+                lists[key] = len(joined) - 1
         return joined
 
     def _check_file(self, path: Path) -> None:
@@ -141,6 +151,23 @@ class Parser(ArgumentParser):
 
 def _halves(word: str) -> list[str]:
     return ["--config", word[9:]] if word.startswith("--config=") else [word]
+
+
+def _as_list(values: list[str]) -> str:
+    """YAML of the words after an option; what is YAML already, and null, stay as they are."""
+    if len(values) == 1 and (values[0].startswith("[") or values[0] == "null"):
+        return values[0]
+    parts = [part for value in values for part in value.split(",")]
+    return f"[{', '.join(map(_quoted, parts))}]" if values else ""
+
+
+def _quoted(word: str) -> str:
+    """A word that YAML cannot take for anything but a text, unless it is a number."""
+    try:
+        float(word)
+    except ValueError:
+        return json.dumps(word)
+    return word
 
 
 def _flat(content: dict[str, Any], before: str = "") -> list[str]:
