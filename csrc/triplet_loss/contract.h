@@ -12,7 +12,8 @@
 //           ascending order, stably sorted by the caller, in slots (3K,) i64 where each stood, and
 //           grad (K,), which is g / share, of any stride, 0 being one for all
 // Units     x without unit; the loss, m and h in those of x squared
-// Cost      forward 6 flops, backward 8 flops per triplet and dimension; the sort O(K)
+// Cost      forward 6 flops per triplet and dimension, backward 9 if active; the sort O(K). A row
+//           of x is one item of backward, however many triplets share it
 // Traffic   forward gathers 3 rows a triplet; backward 4 an active triplet (2 for its anchor, 1 for
 //           its positive, 1 for its negative), besides its own row an owner; x N D written once.
 //           Least: x once forward; x and dx once backward, when x stays in cache; 12 bytes of

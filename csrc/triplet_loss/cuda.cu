@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
 
   A sum[kColumns / 32] = {};
   for (std::int64_t s = begin + warp_index(); s < end; s += 32 * kWarps) {
-    // Each lane looks one slot up, since a slot's address hangs on two loads before it.
+    // Each lane looks one slot up: the way to its rows is two loads long, one after the other.
     const std::int64_t own = s + kWarps * lane_index();
     const Part<A> part = own < end ? part_of(job, slots[own], twice_share) : Part<A>{};
     const int parts = static_cast<int>(min((end - s + kWarps - 1) / kWarps, std::int64_t(32)));
