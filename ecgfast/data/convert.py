@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -292,7 +293,7 @@ def _results(items: list[Item], plan: Plan, workers: int) -> Iterator[Ready]:
         return
     # spawn: the caller may hold threads, which a fork would leave in an unknown state
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
     waiting: deque[tuple[list[Item], Future[list[Ready]]]] = deque()
     left = _chunks(items)
     try:
@@ -310,10 +311,17 @@ def _results(items: list[Item], plan: Plan, workers: int) -> Iterator[Ready]:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for item in chunk:
                     yield _alone(item, plan, context)
-                pool = ProcessPoolExecutor(workers, mp_context=context)
+                pool = ProcessPoolExecutor(
+                    workers, mp_context=context, initializer=_leave_interrupts
+                )
                 waiting = deque((c, pool.submit(_chunk, c, plan)) for c, _ in waiting)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches the whole group; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _alone(item: Item, plan: Plan, context: Any) -> Ready:
