@@ -46,7 +46,8 @@ class Records:
         vector: Of each wave, mV, (N, W, 3).
         field: Lead field, (N, 8, 3).
         sway: What breathing adds to the R wave, mV, (N, 3).
-        rhythm: Standard deviation of RR over its mean: by breathing and at random, (N, 2).
+        rhythm: Standard deviation of RR over its mean by breathing and at random, and the share of
+            beats that come too early, (N, 3).
         flutter: Of the atria in fibrillation: mV (N, 3) and Hz (N,), zero in sinus rhythm.
         flutter_hz: See flutter.
         breath_hz: Breaths a second.
@@ -115,7 +116,7 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
         return stable * next(own) + passing * next(now)
 
     # who it is
-    chance = uniforms(seed, patient, 5, 4).T
+    chance = uniforms(seed, patient, 5, 6).T
     disease = next(own)
     old = next(own)
     male = (chance[0] < 0.56).astype(np.float64)
@@ -130,16 +131,16 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
 
     load = _sigmoid(2.2 * (pressure - 0.4))  # what the atrium feels: 0 at rest, 1 when congested
     pump = np.tanh((lvef - 46) / 8)  # 1 for a good ventricle, -1 for a weak one
-    block = _sigmoid((36 - lvef) / 5 + 1.2 * next(own) - 0.8)  # slow conduction of a weak one
+    block = _sigmoid((34 - lvef) / 8 + 1.5 * next(own) - 1.0)  # slow conduction of a weak one
     blocker = (chance[3] < 0.25 + 0.2 * (1 - pump)).astype(np.float64)  # a drug that slows
 
     # time
-    rate = 71 + trait(8.0, 5.0) + 8 * load - 9 * blocker - 2 * male + 16 * af
+    rate = 71 + trait(8.0, 5.0) + 4 * load - 9 * blocker - 2 * male + 16 * af
     rr = 60 / np.clip(rate, 44, 140)
     pr = 0.156 + trait(0.016, 0.004) + 0.004 * old + 0.006 * blocker
-    p_time = 0.100 + trait(0.006, 0.002) + 0.003 * old + 0.026 * load
+    p_time = 0.100 + trait(0.010, 0.003) + 0.003 * old + 0.020 * load
     slow = np.exp(trait(0.07, 0.015) + 0.05 * male + 0.32 * block)  # of the whole QRS
-    qt = 0.398 - 0.012 * male + trait(0.013, 0.005) + 0.012 * load + 0.016 * block
+    qt = 0.398 - 0.012 * male + trait(0.013, 0.005) + 0.008 * load + 0.016 * block
     t_width = 0.052 * np.exp(trait(0.12, 0.03))
 
     begin = -0.042 * slow - pr
@@ -179,24 +180,25 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
     back = trait(0.16, 0.05)
     size = np.exp(trait(0.17, 0.03) + 0.11 * male - 0.06 * old)
     anterior = np.exp(trait(0.3, 0.06)) * (0.55 + 0.45 * _sigmoid((lvef - 38) / 6))
-    strain = _sigmoid((40 - lvef) / 5 + 0.9 * next(own) + 1.2 * (load - 0.5))
+    strain = _sigmoid((38 - lvef) / 9 + 1.4 * next(own) - 0.6)
     t_size = 0.42 * np.exp(trait(0.20, 0.07) + 0.16 * male - 0.10 * old)
     t_size = t_size * (1 + 0.6 * (load - 0.4) * pump)  # taller or flatter: the ventricle decides
     main = 1.15 * size
     r_wave = _wave(main, np.cos(turn), np.sin(turn), 0.10 + back)
-    p_size = np.where(af, 0.0, np.exp(trait(0.16, 0.04)))
-    late = 0.066 + 0.062 * load  # the left atrium, stretched
+    p_size = np.where(af, 0.0, np.exp(trait(0.32, 0.06)))
+    late = (0.066 + 0.042 * load) * np.exp(trait(0.22, 0.05))  # the left atrium, stretched
+    junction = 0.025 + 0.025 * male + trait(0.020, 0.006)
     basal = np.exp(trait(0.25, 0.05))
     vector = np.stack(
         [
             _wave(0.100 * p_size, 0.40, 0.85 + trait(0.12, 0.03), -0.45),
-            _wave(late * p_size, 0.70, 0.42, 0.10 + 0.85 * load + trait(0.20, 0.05)),
+            _wave(late * p_size, 0.70, 0.42, 0.15 + 0.75 * load + trait(0.35, 0.08)),
             _wave(0.30 * size * anterior, -0.45, trait(0.30, 0.05) - 0.25, -0.85),
             r_wave,
-            _wave(0.62 * main, 0.62, 0.25 + trait(0.20, 0.04), 0.85 + 0.25 * load),
+            _wave(0.62 * main, 0.62, 0.25 + trait(0.20, 0.04), 0.85 + 0.20 * load),
             _wave(0.34 * size * basal, -0.40 + trait(0.30, 0.06), -0.75, 0.55),
             _wave(0.62 * size * block, 0.85, 0.05, 0.55),
-            _wave(0.020 + 0.045 * male, 0.35, 0.30, -0.85) - (0.12 * strain)[:, None] * r_wave,
+            _wave(junction, 0.35, 0.30, -0.85) - (0.12 * strain)[:, None] * r_wave,
             _wave(
                 t_size,
                 0.75 - 1.35 * strain,
@@ -208,16 +210,17 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
     )
 
     # congestion takes voltage from the limbs, a big heart gives it to the chest
-    limbs = np.exp(trait(0.14, 0.04) - 0.30 * load)
-    chest = np.exp(trait(0.14, 0.04) + 0.14 * load)
+    limbs = np.exp(trait(0.18, 0.05) - 0.13 * load)
+    chest = np.exp(trait(0.18, 0.05) + 0.08 * load)
     torso = normals(seed, patient, 6, 24).reshape(-1, 8, 3)
     placed = normals(seed, patient * MOST_VISITS + visit, 7, 24).reshape(-1, 8, 3)
     field = LEAD_FIELD * np.exp(0.10 * torso) + 0.05 * torso[:, ::-1] + 0.035 * placed
     field = field * np.concatenate([limbs[:, None]] * 2 + [chest[:, None]] * 6, axis=1)[:, :, None]
     field = field * np.exp(0.03 * next(now))[:, None, None]  # the recorder's gain
 
-    breathing = 0.045 * np.exp(trait(0.35, 0.15) - 0.45 * old) * (1 - 0.65 * load)
+    breathing = 0.045 * np.exp(trait(0.35, 0.15) - 0.45 * old) * (1 - 0.5 * load)
     irregular = 0.012 * np.exp(trait(0.3, 0.2))
+    early = np.where(chance[4] < 0.3, 0.02 + 0.18 * chance[5], 0.0)
     fine = np.exp(trait(0.3, 0.1)) * np.where(af, 0.045 + 0.03 * load, 0.0)
     labels = {"age": age, "sex": male, "af": af.astype(np.float64), "lvef": lvef, "mpcwp": mpcwp}
     return Records(
@@ -231,7 +234,12 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
         field=field,
         sway=(0.05 * main)[:, None] * np.stack([next(now), next(now), next(now)], axis=1),
         rhythm=np.stack(
-            [np.where(af, 0.02, breathing), np.where(af, 0.21 + 0 * rr, irregular)], axis=1
+            [
+                np.where(af, 0.02, breathing),
+                np.where(af, 0.19 * np.exp(trait(0.30, 0.10)), irregular),
+                np.where(af, 0.0, early),
+            ],
+            axis=1,
         ),
         flutter=_wave(fine, 0.25, 0.55, -0.80),
         flutter_hz=6.3 + trait(0.5, 0.2) - 0.7 * load,

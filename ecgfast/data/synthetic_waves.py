@@ -75,8 +75,12 @@ def _beats(rows: Tensor, t: Tensor, seed: int, records: Records, phase: Tensor) 
     rr = records.rr[:, None]
     about = rr * np.arange(most) - BEFORE
     breath = np.sin(2 * math.pi * records.breath_hz[:, None] * about + phase.numpy()[:, None])
-    jitter = np.exp(records.rhythm[:, 1:] * z)  # skewed to long pauses, as in fibrillation
-    each = np.clip(rr * (jitter + records.rhythm[:, :1] * breath), LEAST_RR, 2.5)
+    jitter = np.exp(records.rhythm[:, 1:2] * z)  # skewed to long pauses, as in fibrillation
+    early = uniforms(seed, number, 18, most) < records.rhythm[:, 2:]
+    early[:, 1:] &= ~early[:, :-1]
+    pause = np.roll(early, 1, axis=1)  # after an early beat
+    jitter += records.rhythm[:, :1] * breath - 0.32 * early + 0.28 * pause
+    each = np.clip(rr * jitter, LEAST_RR, 2.5)
     first = uniforms(seed, number, 15, 1) * rr - BEFORE
     peak = first + np.cumsum(each, axis=1) - each[:, :1]
     before = np.concatenate([rr, each[:, :-1]], axis=1)

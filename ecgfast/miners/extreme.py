@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from ecgfast.ops import pairwise_distance
+
 Distance = Literal["mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"]
 
 
@@ -182,15 +184,3 @@ def lead_dtw(ecg: Tensor) -> Tensor:
         before = torch.minimum(torch.minimum(best[i, j], best[i, j + 1]), best[i + 1, j])
         best[i + 1, j + 1] = cost[i, j] + before
     return best[leads, leads].sqrt()
-
-
-def pairwise_distance(x: Tensor, *, metric: str) -> Tensor:  # until the op lands
-    if metric == "cosine":
-        x = nn.functional.normalize(x, dim=1)
-        return 1 - x @ x.T
-    distances = torch.cdist(
-        x, x, p=1.0 if "l1" in metric else 2.0, compute_mode="donot_use_mm_for_euclid_dist"
-    )
-    if metric == "mean_l1":
-        return distances / x.shape[1]
-    return distances.square() if metric == "sqeuclidean" else distances
