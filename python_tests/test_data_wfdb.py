@@ -12,6 +12,7 @@ import scipy.io
 import wfdb
 
 from ecgfast.config import LEADS
+from ecgfast.data import mat
 from ecgfast.data.mat import load_matrix
 from ecgfast.data.records import BadRecord
 from ecgfast.data.wfdb import comment_labels, read_wfdb
@@ -279,10 +280,11 @@ def test_a_matrix_of_another_length_is_named(tmp_path):
     assert reason(longer).name == "wrong_length"
 
 
-def test_no_matlab_object_is_built_and_nothing_unfolds_without_end(tmp_path):
+def test_no_matlab_object_is_built_and_nothing_unfolds_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(mat, "MAX_FILE", 1 << 22)
     bomb = tmp_path / "bomb.mat"
     head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
-    packed = zlib.compress(bytes(1 << 29), 9)
+    packed = zlib.compress(bytes(1 << 26), 9)
     bomb.write_bytes(head + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed)
     objects = tmp_path / "cells.mat"
     scipy.io.savemat(objects, {"val": np.array([["a"], [1]], dtype=object)})

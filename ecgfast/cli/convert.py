@@ -156,17 +156,16 @@ def lead_names(text: str, option: str) -> tuple[str, ...]:
 
 def report(path: str, total: int) -> None:
     """Prints what is in a store, what is not, and why."""
-    import pandas as pd
-
     from ecgfast.data.checks import MEANING
     from ecgfast.data.store import ECGStore
+    from ecgfast.data.validate import read_rejected
 
     store = ECGStore.open(path)
     signal, manifest = store.signal, store.manifest
     size = sum(file.stat().st_size for file in store.path.glob("signals-*.npy")) / 1e6
     shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
     print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({size:.0f} MB)")
-    rejected = pd.read_csv(store.path / "rejected.csv", keep_default_na=False)
+    rejected = read_rejected(store)
     if len(rejected):
         records = rejected["record_id"].nunique()
         print(f"rejected {records} records; each with its numbers in {path}/rejected.csv")

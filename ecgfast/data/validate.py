@@ -87,9 +87,7 @@ def validate(
         progress: Wraps the positions of the records.
     """
     found = Validation(store)
-    rejected = store.path / "rejected.csv"
-    if rejected.is_file():
-        found.rejected = pd.read_csv(rejected, dtype={"record_id": str}, keep_default_na=False)
+    found.rejected = read_rejected(store)
     manifest = store.manifest
     damaged: list[str] = []
     places = range(len(store))
@@ -140,6 +138,14 @@ def validate(
     except DataError as error:
         found.faults.append(str(error))
     return found
+
+
+def read_rejected(store: ECGStore) -> pd.DataFrame:
+    """rejected.csv as a table; empty if the store has none."""
+    path = store.path / "rejected.csv"
+    if not path.is_file():
+        return pd.DataFrame()
+    return pd.read_csv(path, dtype={"record_id": str}, keep_default_na=False)
 
 
 def _damage(store: ECGStore, index: int, gain: float, valid: int, gaps: int, sha: str) -> str:
