@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ecgfast.report.contents import Contents, DataCard, Evaluation, Example, Training
 
 
+MOST_CHECKED = 5000  # records of a made store that are checked for the page: some seconds
+
+
 def options(parser: Parser) -> None:
     """What to show and where to write it."""
     parser.add_argument("run", type=str, help="folder of a run")
@@ -158,6 +161,8 @@ def _split(name: str, columns: dict[str, Any], label: str | None) -> dict[str, A
     """One row of the data card."""
     import numpy as np
 
+    from ecgfast.report.words import quantity
+
     inside = columns["split"].astype(str) == name
 
     def numbers(column: str) -> Any:
@@ -167,11 +172,12 @@ def _split(name: str, columns: dict[str, Any], label: str | None) -> dict[str, A
         return values[np.isfinite(values)]
 
     age, male, labels = numbers("age"), numbers("sex"), numbers(label or "")
+    called, unit = quantity(label or "")
     words = "not known"
     if label and len(labels) and np.isin(labels, (0, 1)).all():
-        words = f"{label}: {int(labels.sum()):,} of {len(labels):,} are 1"
+        words = f"{called}: {int(labels.sum()):,} of {len(labels):,} are 1"
     elif label and len(labels):
-        words = f"{label}: {labels.mean():.1f} ± {labels.std():.1f} (n = {len(labels):,})"
+        words = f"{called} {labels.mean():.1f} ± {labels.std():.1f} {unit} (n = {len(labels):,})"
     patients = columns["patient_id"][inside].astype(str)
     named = patients[~np.isin(patients, ("", "None", "nan"))]
     return {
@@ -188,25 +194,44 @@ def _issues(stores: list[str]) -> list[dict[str, Any]]:
     """What was flagged and what was rejected, by the name of the issue: counts of records."""
     counted: dict[str, dict[str, Any]] = {}
     for store in stores:
-        for kind, name in (("rejected", "rejected.csv"), ("kept", "issues.csv")):
-            path = Path(store) / name
-            if not path.is_file():
-                continue
+        for kind, record, issue, message in _found(Path(store)):
+            fresh: dict[str, Any] = {"kept": set(), "rejected": set(), "example": message}
+            counted.setdefault(issue, fresh)[kind].add((store, record))
+    rows = [
+        {
+            "issue": issue,
+            "kept": len(line["kept"]),
+            "rejected": len(line["rejected"]),
+            "example": line["example"],
+        }
+        for issue, line in counted.items()
+    ]
+    return sorted(rows, key=lambda line: (-line["rejected"], -line["kept"], line["issue"]))
+
+
+def _found(store: Path) -> list[tuple[str, str, str, str]]:
+    """Kind, record, issue and message, as the conversion wrote them down."""
+    found = []
+    for kind, name in (("rejected", "rejected.csv"), ("kept", "issues.csv")):
+        path = store / name
+        if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    issue = row.get("issue") or "unnamed"
-                    known: dict[str, Any] = {
-                        "issue": issue,
-                        "kept": set(),
-                        "rejected": set(),
-                        "example": "",
-                    }
-                    line = counted.setdefault(issue, known)
-                    line[kind].add((store, row.get("source"), row.get("record_id")))
-                    line["example"] = line["example"] or row.get("message", "")
-    for line in counted.values():
-        line |= {kind: len(line[kind]) for kind in ("kept", "rejected")}
-    return sorted(counted.values(), key=lambda line: (-line["rejected"], line["issue"]))
+                found += [
+                    (kind, row["record_id"] or row["source"], row["issue"], row["message"])
+                    for row in csv.DictReader(file)
+                ]
+    if found:
+        return found
+    from ecgfast.data.store import ECGStore
+    from ecgfast.data.validate import validate
+
+    opened = ECGStore.open(store)
+    if not opened.synthetic or len(opened) > MOST_CHECKED:
+        return []
+    # nobody converted a made store, so nobody has checked its records yet
+    return [
+        ("kept", record, issue.name, issue.message) for record, issue in validate(opened).issues
+    ]
 
 
 def _examples(

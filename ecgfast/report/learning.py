@@ -15,6 +15,10 @@ NAMES = {
     "lr": "learning rate",
     "records_per_s": "records per second",
     "waiting": "share of time waiting for data",
+    "active": "share of triplets with a loss",
+    "valid": "share of valid triplets",
+    "labelled": "share of records with a label",
+    "embedding_std": "standard deviation of embeddings",
     "auroc": "AUROC",
     "rmse": "RMSE",
 }

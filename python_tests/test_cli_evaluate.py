@@ -1,0 +1,241 @@
+"""`ecgfast evaluate` and `ecgfast report` on runs whose weights are random and data SYNTHETIC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ecgfast.cli import main
+from ecgfast.config import Signal
+from ecgfast.data.store import ECGStore
+from ecgfast.data.synthetic import write_cohort
+from ecgfast.data.tables import read_table
+from ecgfast.models.heads import Head
+from ecgfast.models.resnet1d import ResNet1d
+from ecgfast.train.checkpoint import save_encoder
+from ecgfast.train.contract import Contract, Records
+
+SIGNAL = Signal(seconds=2.0)
+ENCODER = {"num_leads": 12, "embedding_dim": 16, "dropout": 0.0, "width": 8}
+HEAD = {"embedding_dim": 16, "hidden": 8, "dropout": 0.0}
+KEYS = "name,subgroup,n,patients,positives,estimate,lo,hi,level,draws,reason"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cohort") / "store"
+    write_cohort(path, 120, signal=SIGNAL, seed=3, planted_bad=True)
+    return path
+
+
+def make_run(path, task=None, *, threshold=None, seen=("a",), before=None):
+    """A finished run; without a task it has no head."""
+    torch.manual_seed(0)
+    encoder, head = ResNet1d(**ENCODER), Head(**HEAD)
+    head.set_scale(16.0, 8.0)
+    contract = Contract(
+        signal=SIGNAL,
+        model={"class": "ResNet1d", "arguments": ENCODER},
+        head=None if task is None else {"class": "Head", "arguments": HEAD},
+        task=None
+        if task is None
+        else {
+            "kind": task,
+            "label": "mpcwp",
+            "threshold": threshold,
+            "mean": 16.0,
+            "sd": 8.0,
+            "dropout_at_test": False,
+        },
+        synthetic=True,
+        trained_on=Records.of(seen),
+        pretrained_on=None if before is None else Records.of(before),
+    )
+    path.mkdir(parents=True)
+    save_encoder(path, encoder.state_dict(), contract, None if task is None else head.state_dict())
+    return path
+
+
+def evaluate(run, store, *words):
+    main(["evaluate", str(run), "--store", str(store), "--bootstrap", "60", *words])
+    part = words[words.index("--split") + 1] if "--split" in words else "test"
+    return json.loads(
+        (run / f"evaluation-{part}/metrics.json").read_text(),
+        parse_constant=lambda name: pytest.fail(f"{name} in metrics.json"),
+    )
+
+
+def fails(capsys, *words) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as left:
+        main([str(word) for word in words])
+    return left.value.code, capsys.readouterr().err
+
+
+def test_a_regression_gets_numbers_with_intervals(store, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    copy = tmp_path / "copy.json"
+    facts = evaluate(run, store, "--above", "15", "18", "--json", str(copy))
+    assert json.loads(copy.read_text()) == facts
+    rows = {r["name"]: r for r in facts["metrics"] if r["subgroup"] is None}
+    assert {"rmse", "mae", "pearson_r", "bias", "auroc_above_15", "auroc_above_18"} <= set(rows)
+    for row in facts["metrics"]:
+        assert ",".join(row).startswith(KEYS)
+        assert (row["lo"] is None) == (row["reason"] is not None), row
+    assert rows["rmse"]["lo"] < rows["rmse"]["estimate"] < rows["rmse"]["hi"]
+    assert facts["synthetic"] is True
+    assert (facts["task"], facts["label"], facts["threshold"]) == ("regression", "mpcwp", None)
+
+    manifest = ECGStore.open(store).manifest
+    test = manifest[manifest["split"] == "test"]
+    scored = test[test["mpcwp"].notna()]
+    assert rows["rmse"]["n"] == len(scored)
+    assert rows["rmse"]["patients"] == scored["patient_id"].nunique()
+    assert facts["unlabelled"] == len(test) - len(scored) > 0
+    told = read_table(run / "evaluation-test/predictions.parquet")
+    assert list(told) == ["record_id", "patient_id", "label", "score", "sex", "age"]
+    assert sorted(told["record_id"]) == sorted(scored["record_id"])
+    assert rows["rmse"]["estimate"] == pytest.approx(
+        np.sqrt(np.mean((told["score"].astype(float) - told["label"]) ** 2))
+    )
+    with np.load(run / "evaluation-test/embeddings.npz", allow_pickle=False) as kept:
+        assert kept["embedding"].shape == (len(scored), 16)
+        assert kept["record_id"].tolist() == told["record_id"].tolist()
+
+    out = capsys.readouterr().out
+    assert "SYNTHETIC data" in out
+    table = [line for line in out.splitlines() if "[" in line and "age" not in line]
+    assert len({line.index("[") for line in table}) == 1  # aligned
+
+
+def test_a_class_gets_its_threshold_from_the_validation_part(store, tmp_path):
+    run = make_run(tmp_path / "run", "classification", threshold=15.0)
+    facts = evaluate(run, store)
+    assert facts["threshold_from"] == "90 % sensitivity on the val part"
+    assert facts["label_above"] == 15
+    told = read_table(run / "evaluation-test/predictions.parquet")
+    assert set(told["label"]) == {0, 1}
+    np.testing.assert_array_equal(told["label"], told["value"] > 15)
+    called = told["score"] >= facts["threshold"]
+    rows = {r["name"]: r for r in facts["metrics"] if r["subgroup"] is None}
+    assert rows["sensitivity"]["estimate"] == pytest.approx(called[told["label"] == 1].mean())
+    assert {"ece", "calibration_slope", "recall_at_1_label"} <= set(rows)
+    assert sum(p["n"] for p in facts["calibration"]["points"]) == rows["auroc"]["n"]
+    subgroups = {r["subgroup"] for r in facts["metrics"]}
+    assert {"sex=male", "sex=female", "age=[50,75)", "age>=75"} <= subgroups
+
+    given = evaluate(run, store, "--threshold", "0.3")
+    assert (given["threshold"], given["threshold_from"]) == (0.3, "given")
+    own = evaluate(run, store, "--split", "val")
+    assert own["threshold"] == 0.5
+    assert "val is what is scored" in own["threshold_from"]
+
+
+def test_the_same_words_give_the_same_numbers(store, tmp_path):
+    run = make_run(tmp_path / "run", "regression")
+    first = evaluate(run, store)
+    assert evaluate(run, store) == first
+    other = evaluate(run, store, "--seed", "1")
+    estimates = [[r["estimate"] for r in facts["metrics"]] for facts in (first, other)]
+    assert estimates[0] == estimates[1]
+    assert [r["lo"] for r in first["metrics"]] != [r["lo"] for r in other["metrics"]]
+    assert other["command"].endswith("--bootstrap 60 --seed 1")
+
+
+def test_a_run_without_a_head_is_judged_by_its_neighbours(store, tmp_path):
+    run = make_run(tmp_path / "run")
+    facts = evaluate(run, store)
+    assert facts["task"] == "embedding"
+    assert [r["name"] for r in facts["metrics"]] == ["recall_at_1_patient", "recall_at_5_patient"]
+    assert list(read_table(run / "evaluation-test/predictions.parquet"))[:2] == [
+        "record_id",
+        "patient_id",
+    ]
+    main(["report", str(run)])
+    assert "this run has no head" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("who", ["this run", "the encoder it began from"])
+def test_what_was_trained_on_is_not_scored_as_test(store, tmp_path, capsys, who):
+    manifest = ECGStore.open(store).manifest
+    labelled = manifest[(manifest["split"] == "test") & manifest["mpcwp"].notna()]
+    ids = labelled["record_id"].tolist()[:3]
+    seen = {"seen": ids} if who == "this run" else {"before": ids}
+    run = make_run(tmp_path / "run", "regression", **seen)
+    code, said = fails(capsys, "evaluate", run, "--store", store)
+    assert code == 3
+    assert f"error[contamination] 3 of {len(labelled)} records of the test part" in said
+    assert f"first: {ids[0]}" in said
+    assert f"3 by {who}" in said
+    assert not (run / "evaluation-test").exists()
+
+
+def test_records_of_nobody_known_are_patients_of_their_own(store, tmp_path):
+    other = tmp_path / "store"
+    shutil.copytree(store, other)
+    manifest = pd.read_parquet(other / "manifest.parquet")
+    manifest["patient_id"] = ""
+    manifest.to_parquet(other / "manifest.parquet")
+    facts = evaluate(make_run(tmp_path / "run", "regression"), other)
+    row = facts["metrics"][0]
+    assert row["patients"] == row["n"]
+    recall = next(r for r in facts["metrics"] if r["name"] == "recall_at_1_patient")
+    assert recall["reason"] == "no record has another of the same patient to find"
+
+
+def test_what_is_wrong_is_said_in_a_sentence(store, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    assert fails(capsys, "evaluate", run, "--store", store, "--bootstrap", 0)[0] == 2
+    code, said = fails(capsys, "evaluate", run, "--store", store, "--threshold", "high")
+    assert (code, said) == (2, "error: --threshold must be auto or a number, got high\n")
+    code, said = fails(capsys, "evaluate", tmp_path, "--store", store)
+    assert code == 3
+    assert "no finished run" in said
+    code, said = fails(capsys, "evaluate", run, "--store", tmp_path / "none")
+    assert code == 3
+    assert "error[no_store]" in said
+    code, said = fails(capsys, "report", tmp_path)
+    assert code == 3
+    assert "no contract.json" in said
+    code, said = fails(capsys, "report", run, "--map", "umap")
+    assert (code, said) == (2, "error: --map must be pca or tsne, got umap\n")
+    (run / "env.json").write_text("{")
+    code, said = fails(capsys, "report", run)
+    assert code == 3
+    assert "env.json is not JSON" in said
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_the_report_finds_store_cases_and_planted_faults(store, tmp_path, capsys, task):
+    threshold = 15.0 if task == "classification" else None
+    run = make_run(tmp_path / "run", task, threshold=threshold)
+    evaluate(run, store)
+    out = tmp_path / "pages" / "page.html"
+    main(["report", str(run), "--examples", "2", "--out", str(out)])
+    assert f"wrote {out}" in capsys.readouterr().out
+    page = out.read_text()
+    assert page.count('<figure class="page">') == 4
+    assert "Where the model was furthest off" in page
+    assert "SYNTHETIC data" in page
+    assert "<td>train</td>" in page
+    planted = ECGStore.open(store).manifest["planted"]
+    assert planted.ne("").any()
+    assert "<code>nan_values</code>" in page
+    assert "there is no" in page  # the run has no metrics.csv, command.txt and env.json
+
+
+def test_the_report_says_when_the_store_is_gone(store, tmp_path):
+    other = tmp_path / "store"
+    shutil.copytree(store, other)
+    run = make_run(tmp_path / "run", "regression")
+    evaluate(run, other)
+    shutil.rmtree(other)
+    main(["report", str(run)])
+    page = (run / "report.html").read_text()
+    assert "not computed: error[no_store]" in page
+    assert page.count("error[no_store]") == 3  # counts, issues, examples; the numbers stay
+    assert "Pearson r" in page
