@@ -130,6 +130,9 @@ def open_source(
 
 
 def _open(paths: Sequence[str], splits: Sequence[str], label: str | None) -> Source:
+    twice = {path for path in paths if list(paths).count(path) > 1}
+    if twice:
+        raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
     stores = {f"store {path}": ECGStore.open(path) for path in paths}
     parts = [store.dataset(splits, label) for store in stores.values()]
     tables = [store.manifest.iloc[store.select(splits, label)] for store in stores.values()]
