@@ -12,7 +12,7 @@ MAX_HEADER = 1 << 20  # bytes
 MAX_SIGNALS = 256
 MAX_SEGMENTS = 10_000
 MAX_SAMPLES = 1 << 26  # of all signals of a record; 0.5 GB as float64
-MAX_FS = 1e5
+MIN_FS, MAX_FS = 1.0, 1e5  # Hz
 BYTES = {"8": 1, "80": 1, "16": 2, "61": 2, "160": 2, "24": 3, "32": 4}  # of a sample
 BITS = {"212": 12, "310": 10, "311": 10, "508": 8, "516": 16, "524": 24} | {
     fmt: 8 * size for fmt, size in BYTES.items()
@@ -89,8 +89,8 @@ def read_header(path: Path) -> Header:
     if segments > MAX_SEGMENTS:
         raise _limit(path, f"it claims {segments} segments; at most {MAX_SEGMENTS} are", segments)
     fs = _number(path, first["fs"] or "250", "rate")  # 250 Hz is what the format assumes
-    if not 0 < fs <= MAX_FS:
-        raise _corrupt(path, f"a rate of {fs:g} Hz is impossible (0 to {MAX_FS:g})")
+    if not MIN_FS <= fs <= MAX_FS:
+        raise _corrupt(path, f"a rate of {fs:g} Hz is impossible ({MIN_FS:g} to {MAX_FS:g})")
     length = _count(first["length"])
     if length * count > MAX_SAMPLES:
         raise _limit(
