@@ -71,12 +71,12 @@ int next_bit(std::uint32_t bits, int first) {
   return (__builtin_ctz(turned) + first) % 32;
 }
 
-std::string words(const Grid& grid) {
+std::string written_out(const Grid& grid) {
   return "(" + std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " +
          std::to_string(grid.z) + ")";
 }
 
-std::string words(const Site& site) {
+std::string written_out(const Site& site) {
   const std::string file = site.file;
   const std::size_t room = file.rfind("csrc/");
   return std::string(site.what) + " at " +
@@ -89,7 +89,7 @@ bool same(const Site& a, const Site& b) {
          std::string_view(a.what) == b.what;
 }
 
-std::string place() { return machine.kernel + ", block " + words(now.block); }
+std::string place() { return machine.kernel + ", block " + written_out(now.block); }
 
 // The body of every fiber. Nothing may be thrown out of it.
 void run_thread() {
@@ -115,9 +115,9 @@ void deadlock() {
   for (int w = 0; w < machine.threads / 32; ++w) {
     const Warp& warp = machine.warps[w];
     if (warp.arrived == 0) continue;
-    waiting[words(warp.site)] += count(warp.arrived);
+    waiting[written_out(warp.site)] += count(warp.arrived);
   }
-  if (machine.at_barrier > 0) waiting[words(machine.barrier)] += machine.at_barrier;
+  if (machine.at_barrier > 0) waiting[written_out(machine.barrier)] += machine.at_barrier;
   std::string text = place() + ": deadlock, of " + std::to_string(machine.threads) + " threads";
   for (const auto& [where, threads] : waiting) {
     text += " " + std::to_string(threads) + " wait in " + where + ",";
@@ -155,7 +155,7 @@ int choose_lane(std::uint32_t ready) {
 
 void run_block(std::size_t shared_bytes) {
   const int warps = machine.threads / 32;
-  now.interval = ++machine.counter;
+  now.interval = now.first_interval = ++machine.counter;
   machine.ended = machine.at_barrier = 0;
   machine.ready = 0;
   for (int w = 0; w < warps; ++w) {
@@ -195,7 +195,8 @@ const std::uint64_t* meet_warp(const Site& site, std::uint64_t value) {
   if (warp.arrived == 0) {
     warp.site = site;
   } else if (!same(warp.site, site)) {
-    trap("comes to " + words(site) + " while other lanes of its warp wait in " + words(warp.site));
+    trap("comes to " + written_out(site) + " while other lanes of its warp wait in " +
+         written_out(warp.site));
   }
   std::uint64_t* const slots = warp.slots[warp.parity];
   slots[now.lane] = value;
@@ -219,7 +220,8 @@ void sync_block(const Site& site) {
   if (machine.at_barrier == 0) {
     machine.barrier = site;
   } else if (!same(machine.barrier, site)) {
-    trap("comes to " + words(site) + " while other threads wait in " + words(machine.barrier));
+    trap("comes to " + written_out(site) + " while other threads wait in " +
+         written_out(machine.barrier));
   }
   if (++machine.at_barrier == machine.threads) {
     machine.at_barrier = 0;
@@ -246,7 +248,7 @@ void launch(const std::string& kernel, Grid grid, int threads, std::size_t share
   if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 65535 ||
       grid.z > 65535) {
     refuse("a grid must be at least (1, 1, 1) and at most (2^31 - 1, 65535, 65535), got " +
-           words(grid));
+           written_out(grid));
   }
   if (shared_bytes > kMostSharedBytes) {
     refuse("a block may have " + std::to_string(kMostSharedBytes) +

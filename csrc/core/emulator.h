@@ -46,6 +46,7 @@ struct Now {
   int thread, lane, warp;
   Grid block, blocks;
   std::uint32_t interval, step;
+  std::uint32_t first_interval;        // of this block
   std::uint32_t serial, first_serial;  // of this block, and of the first one of this launch
 };
 extern Now now;
@@ -73,7 +74,42 @@ void touch_global(Buffer* buffer, const void* address, int bytes, Access access)
 
 void* shared_array(const void* place, std::size_t bytes);  // one for each place in the source
 void* dynamic_array(std::size_t* bytes);                   // what launch was told
-void touch_shared(const void* address, int bytes, Access access);
+
+// What happened to a word of 4 bytes of shared memory, or to a byte of it that is none's first.
+// Interval and step are those of Now.
+struct Cell {
+  std::uint32_t write_interval, write_step, read_interval, read_step;
+  std::int16_t writer, reader, reader_warp;
+  bool by_atomics;
+  bool copying;  // a copy has been started and has not landed
+};
+constexpr int kNobody = -1;
+constexpr int kManyLanes = -2;  // of one warp
+constexpr int kManyWarps = -3;
+extern char shared_memory[kMostSharedBytes];
+extern Cell words[kMostSharedBytes / 4];
+
+void touch_shared_cells(const void* address, int bytes, Access access);
+
+// True if a reading would change nothing: it follows one by the same readers, and no writing.
+inline bool read_before(const Cell& cell) {
+  const bool settled = cell.write_interval >= now.first_interval &&
+                       cell.write_interval != now.interval && !cell.copying;
+  return settled && cell.read_interval == now.interval &&
+         (cell.reader_warp == kManyWarps ||
+          (cell.reader_warp == now.warp && cell.read_step == now.step &&
+           (cell.reader == now.thread || cell.reader == kManyLanes)));
+}
+
+// Most of all that kernels do is reading shared memory that others of them have read too.
+inline void touch_shared(const void* address, int bytes, Access access) {
+  const auto offset = static_cast<const char*>(address) - shared_memory;
+  bool known = access == Access::read && bytes >= 4;
+  for (int done = 0; known && done < bytes; done += 4) {
+    known = read_before(words[(offset + done) / 4]);
+  }
+  if (!known) touch_shared_cells(address, bytes, access);
+}
 
 void copy_async(void* shared, const void* global, int bytes, int valid_bytes);
 void copy_commit();

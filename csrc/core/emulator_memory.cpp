@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -37,7 +38,7 @@ int bytes_of(DType dtype) {
   return kBytes[static_cast<int>(dtype)];
 }
 
-std::string words(const std::int64_t* values, int dims) {
+std::string written_out(const std::int64_t* values, int dims) {
   std::string text = "(";
   for (int d = 0; d < dims; ++d) text += (d == 0 ? "" : ", ") + std::to_string(values[d]);
   return text + ")";
@@ -76,12 +77,12 @@ void check_result(Buffer& buffer) {
   std::int64_t different = 0;
   std::string first;
   const auto note = [&](std::int64_t& counter, const std::int64_t* index) {
-    if (++counter == 1) first = words(index, view.dims);
+    if (++counter == 1) first = written_out(index, view.dims);
   };
   for_each_element(view, [&](std::int64_t offset, const std::int64_t* index) {
     if (buffer.wholly && buffer.writer[offset] == 0) note(missing, index);
   });
-  const std::string shape = words(view.size, view.dims);
+  const std::string shape = written_out(view.size, view.dims);
   if (missing > 0) {
     throw std::runtime_error(buffer.kernel + ": of its output " + shape + " " +
                              std::to_string(missing) + " elements were left unwritten, first " +
@@ -108,7 +109,7 @@ void check_result(Buffer& buffer) {
 void check_dtype(const View& view, bool floating, std::size_t bytes) {
   const bool is_floating = view.dtype <= DType::f64;
   if (floating != is_floating || static_cast<int>(bytes) != bytes_of(view.dtype)) {
-    trap("takes a view " + words(view.size, view.dims) + " of another dtype for one of " +
+    trap("takes a view " + written_out(view.size, view.dims) + " of another dtype for one of " +
          std::to_string(8 * bytes) + "-bit " + (floating ? "floats" : "integers"));
   }
 }
@@ -147,14 +148,14 @@ void touch_global(Buffer* buffer, const void* address, int bytes, Access access)
     const bool reads = access == Access::read || access == Access::atomic;
     if (reads && writer == 0 && buffer->wholly) {
       trap("reads element " + std::to_string(element) + " of the output " +
-           words(buffer->view.size, buffer->view.dims) +
+           written_out(buffer->view.size, buffer->view.dims) +
            ", which nobody has written (const T for what is only read)");
     }
     if (access == Access::read) continue;
     if (access == Access::write && writer >= now.first_serial && writer != now.serial &&
         writer != kByAtomics) {
       trap("writes element " + std::to_string(element) + " of the output " +
-           words(buffer->view.size, buffer->view.dims) +
+           written_out(buffer->view.size, buffer->view.dims) +
            ", into which another block of the launch has written something else");
     }
     writer = access == Access::atomic ? kByAtomics : now.serial;
@@ -186,22 +187,10 @@ void end_job(bool failed) {
 
 // ---- shared memory
 
+alignas(128) char shared_memory[kMostSharedBytes];
+Cell words[kMostSharedBytes / 4];
+
 namespace {
-
-constexpr int kNobody = -1;
-constexpr int kManyLanes = -2;  // of one warp
-constexpr int kManyWarps = -3;
-
-// What happened to a byte of shared memory. A word of 4 or 8 bytes is told of in the first one of
-// each 4. Interval and step are those of Now.
-struct Cell {
-  std::uint32_t write_interval = 0, write_step = 0;
-  std::uint32_t read_interval = 0, read_step = 0;
-  std::int16_t writer = kNobody;
-  std::int16_t reader = kNobody, reader_warp = kNobody;
-  bool by_atomics = false;
-  bool copying = false;  // a copy has been started and has not landed
-};
 
 struct Copy {
   char* shared;
@@ -214,12 +203,10 @@ struct Array {
   std::size_t begin, bytes;
 };
 
-alignas(128) char arena[kMostSharedBytes];
-std::vector<Cell> cells(kMostSharedBytes);
+Cell bytes_in_words[kMostSharedBytes];
 std::vector<Array> arrays;
 std::size_t dynamic_bytes = 0;
 std::size_t used_bytes = 0;
-std::uint32_t first_interval = 0;  // of this block
 
 struct Copies {
   std::uint32_t first_interval = 0;      // of the block that they are from
@@ -229,13 +216,13 @@ Copies copies[1024];  // of each thread
 
 std::deque<std::vector<Copy>>& my_groups() {
   Copies& mine = copies[now.thread];
-  if (mine.first_interval != first_interval) mine.groups.assign(1, {});
-  mine.first_interval = first_interval;
+  if (mine.first_interval != now.first_interval) mine.groups.assign(1, {});
+  mine.first_interval = now.first_interval;
   return mine.groups;
 }
 
 [[noreturn]] void race(const void* address, const char* does, int other, const char* did) {
-  const auto offset = static_cast<const char*>(address) - arena;
+  const auto offset = static_cast<const char*>(address) - shared_memory;
   std::string text = std::string(does) + " shared memory";
   for (const Array& array : arrays) {
     const std::size_t byte = static_cast<std::size_t>(offset) - array.begin;
@@ -247,7 +234,7 @@ std::deque<std::vector<Copy>>& my_groups() {
   trap(text + " that " + who + " " + did + ", with no barrier between the two");
 }
 
-bool in_this_block(const Cell& cell) { return cell.write_interval >= first_interval; }
+bool in_this_block(const Cell& cell) { return cell.write_interval >= now.first_interval; }
 
 bool under_way(const Cell& cell) { return cell.copying && in_this_block(cell); }
 
@@ -306,44 +293,45 @@ void note_read(Cell& cell) {
 }
 
 Cell& cell_of(const void* address) {
-  return cells[static_cast<std::size_t>(static_cast<const char*>(address) - arena)];
+  const auto offset = static_cast<const char*>(address) - shared_memory;
+  return offset % 4 == 0 ? words[offset / 4] : bytes_in_words[offset];
 }
 
 }  // namespace
 
 void forget_intervals() {
-  std::fill(cells.begin(), cells.end(), Cell{});
+  std::fill(std::begin(words), std::end(words), Cell{});
+  std::fill(std::begin(bytes_in_words), std::end(bytes_in_words), Cell{});
   for (Copies& of_thread : copies) of_thread = {};
 }
 
 void begin_block(std::size_t shared_bytes) {
-  std::memset(arena, kNaN, std::max(used_bytes, shared_bytes));
+  std::memset(shared_memory, kNaN, std::max(used_bytes, shared_bytes));
   arrays.clear();
-  first_interval = now.interval;
   dynamic_bytes = used_bytes = shared_bytes;
 }
 
 void* shared_array(const void* place, std::size_t bytes) {
   for (const Array& known : arrays) {
-    if (known.place == place) return arena + known.begin;
+    if (known.place == place) return shared_memory + known.begin;
   }
   const std::size_t begin = (used_bytes + 15) / 16 * 16;
   if (begin + bytes > kMostSharedBytes) {
     trap("needs " + std::to_string(begin + bytes) + " bytes of shared memory, a block may have " +
          std::to_string(kMostSharedBytes));
   }
-  std::memset(arena + begin, kNaN, bytes);
+  std::memset(shared_memory + begin, kNaN, bytes);
   arrays.push_back({place, begin, bytes});
   used_bytes = begin + bytes;
-  return arena + begin;
+  return shared_memory + begin;
 }
 
 void* dynamic_array(std::size_t* bytes) {
   *bytes = dynamic_bytes;
-  return arena;
+  return shared_memory;
 }
 
-void touch_shared(const void* address, int bytes, Access access) {
+void touch_shared_cells(const void* address, int bytes, Access access) {
   const char* const begin = static_cast<const char*>(address);
   for (int done = 0; done < bytes; done += 4) {
     Cell& cell = cell_of(begin + done);
