@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -16,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.io
 import wfdb
 
 from ecgfast.cli import main
@@ -313,85 +310,6 @@ def test_a_record_that_kills_its_process_is_named_and_the_rest_goes_on(tmp_path,
     assert len(outcome.manifest) == 39
     rejected = pd.read_csv(tmp_path / "store" / "rejected.csv")
     assert rejected[["record_id", "issue"]].to_numpy().tolist() == [["r20", "reader_crashed"]]
-
-
-def test_files_without_a_header(tmp_path):
-    src = tmp_path / "src"
-    src.mkdir()
-    ecg = make(0)
-    scipy.io.savemat(src / "a.mat", {"feats": ecg.astype(np.float32), "idx": 3})
-    table = np.column_stack([np.arange(T), np.rint(ecg.T * 200)])
-    np.savetxt(src / "b.txt", table, fmt="%d", delimiter=",")
-    named = "\n".join([",".join(reversed(LEADS)), *(",".join(map(str, r)) for r in ecg.T[:, ::-1])])
-    (src / "c.csv").write_text(named.replace(f"{ecg[11, 7]}", "", 1))
-    plain = Signal(fs=FS, seconds=2)
-    for kind, how in {
-        "mat": {"units": "mV"},
-        "text": {"gain": 200.0},
-    }.items():
-        plan = Plan(signal=plain, reading=Reading(format=kind, fs=FS, **how))
-        convert([src], tmp_path / kind, plan)
-    mat = ECGStore.open(tmp_path / "mat")
-    np.testing.assert_allclose(mat.read(0), ecg, atol=mat.manifest["gain"][0])
-    text = ECGStore.open(tmp_path / "text")
-    assert text.manifest["record_id"].tolist() == ["b"]
-    np.testing.assert_allclose(text.read(0), ecg, atol=1 / 400 + 1e-4)
-    rejected = pd.read_csv(tmp_path / "text" / "rejected.csv")
-    assert rejected[["record_id", "issue"]].to_numpy().tolist() == [["c", "nan_values"]]
-    with pytest.raises(DataError, match="no_records"):
-        find([tmp_path / "text"], Reading())
-
-
-def test_an_archive_is_read_as_a_stream_and_its_bad_members_are_named(tmp_path):
-    archive = tmp_path / "set.tar.xz"
-    rows = io.StringIO()
-    np.savetxt(rows, make(0).T, fmt="%.4f", delimiter=",")
-    with tarfile.open(archive, "w:xz") as tar:
-        for name, text in {
-            "set/good.txt": rows.getvalue(),
-            "../../evil.txt": rows.getvalue(),
-            "/abs.txt": rows.getvalue(),
-            "set/words.txt": "no numbers here\nat all\n",
-            "set/empty.txt": "",
-            "set/readme.md": "not asked for",
-        }.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text.encode()))
-        link = tarfile.TarInfo("set/link.txt")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    plan = Plan(signal=SHORT, reading=Reading(format="text", fs=FS, units="mV"))
-    outcome = convert([archive], tmp_path / "store", plan)
-    assert outcome.manifest["record_id"].tolist() == ["good"]
-    rejected = pd.read_csv(tmp_path / "store" / "rejected.csv")
-    reasons = dict(zip(rejected["record_id"], rejected["issue"], strict=True))
-    assert reasons == {
-        "evil": "unsafe_path",
-        "abs": "unsafe_path",
-        "words": "unreadable",
-        "empty": "empty_file",
-    }
-
-
-def test_an_archive_that_unfolds_without_end_is_refused(tmp_path):
-    archive = tmp_path / "bomb.tar.gz"
-    with tarfile.open(archive, "w:gz", compresslevel=9) as tar:
-        member = tarfile.TarInfo("set/zeros.txt")
-        member.size = 100 << 20
-        tar.addfile(member, io.BytesIO(bytes(member.size)))
-    with pytest.raises(DataError, match=r"size_limit.*unfolds"):
-        find([archive], Reading(format="text"))
-
-
-def test_records_of_one_name_get_ids_that_differ(tmp_path):
-    for folder in ("a", "b"):
-        write(tmp_path / folder, "same", make(ord(folder)))
-        write(tmp_path / folder, f"own_{folder}", make(ord(folder) + 10))
-    ids = [item.record_id for item in find([tmp_path], Reading())]
-    assert ids == ["own_a", "a/same", "own_b", "b/same"]
-    ids = [item.record_id for item in find([tmp_path / "a", tmp_path / "b"], Reading())]
-    assert ids == ["own_a", "a/same", "own_b", "b/same"]
 
 
 def test_a_list_of_records_is_followed_and_may_not_lead_out(tmp_path):
