@@ -1,8 +1,10 @@
-"""Files without headers, archives, and what records are called."""
+"""Files without headers, archives, what records are called, and help that loads nothing."""
 
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -50,7 +52,9 @@ def test_files_without_a_header(tmp_path):
     assert text.manifest["record_id"].tolist() == ["b"]
     np.testing.assert_allclose(text.read(0), ecg, atol=1 / 400 + 1e-4)
     rejected = pd.read_csv(tmp_path / "text" / "rejected.csv")
-    assert rejected[["record_id", "issue"]].to_numpy().tolist() == [["c", "nan_values"]]
+    # an empty cell; and mV, taken for 200 units in a mV, look like volts
+    assert rejected["record_id"].tolist() == ["c", "c"]
+    assert rejected["issue"].tolist() == ["nan_values", "unit_suspect"]
     with pytest.raises(DataError, match="no_records"):
         find([tmp_path / "text"], Reading())
 
@@ -106,3 +110,17 @@ def test_records_of_one_name_get_ids_that_differ(tmp_path):
     assert ids == ["own_a", "a/same", "own_b", "b/same"]
     ids = [item.record_id for item in find([tmp_path / "a", tmp_path / "b"], Reading())]
     assert ids == ["own_a", "a/same", "own_b", "b/same"]
+
+
+@pytest.mark.parametrize("verb", ["convert", "validate", "split", "inspect"])
+def test_help_loads_neither_numpy_nor_pandas(verb):
+    code = f"""if True:
+        import sys
+        from ecgfast.cli import main
+        try:
+            main(["{verb}", "--help"])
+        except SystemExit as end:
+            assert not {{"torch", "numpy", "pandas", "wfdb"}} & set(sys.modules)
+            sys.exit(end.code)
+    """
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
