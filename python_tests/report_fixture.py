@@ -99,7 +99,14 @@ def curves(path: Path, names: dict[str, tuple[float, float]], steps: int, seed: 
             out.writerow(row)
 
 
-def make_run(root: Path, task: str, *, synthetic: bool = True, draws: int = 200) -> Path:
+def make_run(
+    root: Path,
+    task: str,
+    *,
+    synthetic: bool = True,
+    draws: int = 200,
+    columns: dict[str, np.ndarray] | None = None,
+) -> Path:
     """Writes runs of pre-training and of fine-tuning, the latter evaluated; gives the latter."""
     before, run = root / "pretrain", root / f"mpcwp-{task}"
     for folder in (before, run):
@@ -125,7 +132,7 @@ def make_run(root: Path, task: str, *, synthetic: bool = True, draws: int = 200)
     )
     (run / "command.txt").write_text(f"ecgfast finetune --init {before} --task {task}\n")
     (run / "env.json").write_text(json.dumps({"ecgfast": "0.1.0", "python": "3.11", "cpus": 2}))
-    evaluated(run, cohort(task), task, synthetic=synthetic, draws=draws)
+    evaluated(run, columns or cohort(task), task, synthetic=synthetic, draws=draws)
     return run
 
 

@@ -88,7 +88,7 @@ def test_maps_to_a_plane():
     assert points.shape == (len(x), 2)
     assert axes[0].startswith("PC 1 (")
     np.testing.assert_array_equal(points, project(x)[0])
-    assert project(x, method="tsne", seed=1)[1] == ("t-SNE 1", "t-SNE 2")
+    assert project(x[:20], method="tsne", seed=1)[1] == ("t-SNE 1", "t-SNE 2")
     with pytest.raises(ValueError, match="same point"):
         project(np.ones((5, 4)))
     with pytest.raises(ValueError, match="3 embeddings"):

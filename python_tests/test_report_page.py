@@ -133,14 +133,13 @@ def test_the_page_needs_nothing_beside_it(pages, task):
         assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
 
 
-def test_made_data_are_called_so_on_the_page_and_in_every_figure(runs):
-    run = runs["classification"]
-    page = render(contents_of(run))
+def test_made_data_are_called_so_on_the_page_and_in_every_figure(runs, pages):
+    page = pages["classification"]
     assert "<strong>SYNTHETIC data.</strong>" in page
     for svg in pictures_of(page):
         assert "(SYNTHETIC data)</dc:title>" in svg
         assert "<!-- SYNTHETIC -->" in svg  # the text behind the curves, drawn as outlines
-    whole = contents_of(run)
+    whole = contents_of(runs["classification"])
     real = dataclasses.replace(
         whole,
         synthetic=False,
@@ -223,8 +222,7 @@ def test_nothing_in_the_folder_is_no_crash():
 
 @pytest.mark.parametrize("kind", ["one class", "few patients", "one point"])
 def test_numbers_that_cannot_be_computed_come_with_their_reason(tmp_path, kind):
-    run = made.make_run(tmp_path, "classification", draws=20)
-    columns = made.cohort("classification")
+    columns = made.cohort("classification", patients=60)
     if kind == "one class":
         columns["label"][:] = 0
     elif kind == "few patients":
@@ -232,8 +230,8 @@ def test_numbers_that_cannot_be_computed_come_with_their_reason(tmp_path, kind):
         columns = {k: v[few] for k, v in columns.items()}
     else:
         columns["embedding"][:] = 1
-    made.evaluated(run, columns, "classification", draws=20)
-    page = render(contents_of(run))
+    run = made.make_run(tmp_path, "classification", draws=20, columns=columns)
+    page = render(contents_of(run, trainings=[], examples=[]))
     expected = {
         "one class": ["not computed: no record has label 1", "curves not computed: all labels"],
         "few patients": ["an interval needs 10 patients", "band of the ROC curve not computed"],
