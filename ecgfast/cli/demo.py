@@ -31,9 +31,7 @@ def run(words: Namespace) -> None:
         "classification": (out / "mpcwp-over-18", ["--threshold", "18"]),
     }
     if out.exists() and any(out.iterdir()):
-        raise Fail(
-            2, f"error: {out} is not empty. Remove it, or choose another folder with --out."
-        )
+        raise Fail(2, f"error: {out} is not empty. Remove it, or choose another folder with --out.")
 
     steps = 4
     _title(1, steps, f"make {words.patients} SYNTHETIC patients, some records of them bad")
@@ -64,7 +62,7 @@ def _make(store: Path, patients: int, seed: int) -> None:
     from ecgfast.config import Signal
     from ecgfast.data.synthetic import write_cohort
 
-    write_cohort(store, patients, signal=Signal(), seed=seed, planted_bad=True)
+    write_cohort(store, patients, signal=Signal(fs=125.0), seed=seed, planted_bad=True)
 
 
 def _title(step: int, steps: int, what: str) -> None:
