@@ -147,7 +147,7 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
     centre = np.stack(
         [
             begin + 0.036,
-            begin + 0.036 + 0.42 * p_time,
+            begin + 0.036 + (0.38 + 0.09 * load) * p_time,
             -0.026 * slow,
             0 * rr,
             0.015 * slow,
@@ -179,20 +179,20 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
     )
     back = trait(0.16, 0.05)
     size = np.exp(trait(0.17, 0.03) + 0.11 * male - 0.06 * old)
-    anterior = np.exp(trait(0.3, 0.06)) * (0.55 + 0.45 * _sigmoid((lvef - 38) / 6))
+    anterior = np.exp(trait(0.3, 0.06)) * (0.40 + 0.60 * _sigmoid((lvef - 38) / 6))
     strain = _sigmoid((38 - lvef) / 9 + 1.4 * next(own) - 0.6)
     t_size = 0.42 * np.exp(trait(0.20, 0.07) + 0.16 * male - 0.10 * old)
     t_size = t_size * (1 + 0.6 * (load - 0.4) * pump)  # taller or flatter: the ventricle decides
     main = 1.15 * size
     r_wave = _wave(main, np.cos(turn), np.sin(turn), 0.10 + back)
     p_size = np.where(af, 0.0, np.exp(trait(0.32, 0.06)))
-    late = (0.066 + 0.042 * load) * np.exp(trait(0.22, 0.05))  # the left atrium, stretched
+    late = (0.072 + 0.026 * load) * np.exp(trait(0.25, 0.05))  # the left atrium, stretched
     junction = 0.025 + 0.025 * male + trait(0.020, 0.006)
     basal = np.exp(trait(0.25, 0.05))
     vector = np.stack(
         [
             _wave(0.100 * p_size, 0.40, 0.85 + trait(0.12, 0.03), -0.45),
-            _wave(late * p_size, 0.70, 0.42, 0.15 + 0.75 * load + trait(0.35, 0.08)),
+            _wave(late * p_size, 0.70, 0.42, 0.20 + 0.55 * load + trait(0.45, 0.08)),
             _wave(0.30 * size * anterior, -0.45, trait(0.30, 0.05) - 0.25, -0.85),
             r_wave,
             _wave(0.62 * main, 0.62, 0.25 + trait(0.20, 0.04), 0.85 + 0.20 * load),
@@ -203,7 +203,7 @@ def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
                 t_size,
                 0.75 - 1.35 * strain,
                 0.55 + trait(0.14, 0.05) - 0.35 * strain,
-                -0.42 + trait(0.16, 0.05),
+                -0.50 + 0.26 * load + trait(0.16, 0.05),
             ),
         ],
         axis=1,

@@ -7,6 +7,7 @@ wave, of the atria, of breathing or of the mains. The other four leads follow fr
 from __future__ import annotations
 
 import math
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -43,31 +44,52 @@ LEAST_RR, BEFORE = 0.36, 2.5  # s; how long before the record the first beat may
 MUSCLE_SAMPLES = 1 << 21
 
 
-def render(seed: int, records: Records, signal: Signal) -> Tensor:
-    """Samples of N records, (N, L, T) float32 mV, without a missing one."""
+_kept = threading.local()  # fresh pages would cost as much as what is computed in them
+
+
+def render(seed: int, records: Records, signal: Signal, ecg: Tensor) -> None:
+    """Fills (N, L, T) float32 with the samples of N records, mV, none of them missing."""
     number = records.patient * MOST_VISITS + records.visit
     t = torch.arange(signal.samples, dtype=torch.float32) / signal.fs
     phase = _f32(2 * math.pi * uniforms(seed, number, 9, 10))
     drawn = normals(seed, number, 10, 64)
+    rows, leads, work = _scratch(len(number), len(t))
 
-    rows = torch.empty(len(number), ROWS, len(t))
-    torch.sin(_angle(records.breath_hz, t, phase[:, 0]), out=rows[:, BREATH])
-    _beats(rows, t, seed, records, phase[:, 0])
+    _oscillate(rows[:, BREATH], t, records.breath_hz, phase[:, 0])
+    _beats(rows, t, signal.fs, seed, records, phase[:, 0], work)
     torch.mul(rows[:, BREATH], rows[:, WAVES.index("R")], out=rows[:, SWAY])
     _atria(rows[:, ATRIA], t, records, phase[:, 1:4])
     mains = MAINS_HZ if 0.45 * signal.fs > MAINS_HZ else 0.0  # a slow recorder filters it out
-    torch.sin(2 * math.pi * mains * t + phase[:, 4, None], out=rows[:, MAINS])
+    _oscillate(rows[:, MAINS], t, np.full(len(number), mains), phase[:, 4])
     for i, (low, high) in enumerate(WANDER_HZ):
         hz = low + (high - low) * uniforms(seed, number, 11 + i, 1)[:, 0]
-        torch.sin(_angle(hz, t, phase[:, 5 + i]), out=rows[:, WANDER][:, i])
+        _oscillate(rows[:, WANDER][:, i], t, hz, phase[:, 5 + i])
 
-    leads = torch.bmm(_mixing(records, drawn, mains > 0), rows)
+    torch.bmm(_mixing(records, drawn, mains > 0), rows, out=leads)
     _add_muscle(leads, seed, number, drawn, signal.fs)
     _lead_off(leads, seed, number, t)
-    return _all_leads(leads, signal.leads)
+    _all_leads(leads, signal.leads, ecg)
 
 
-def _beats(rows: Tensor, t: Tensor, seed: int, records: Records, phase: Tensor) -> None:
+def _scratch(records: int, samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Memory for the rows, the eight leads and one course more, the same at each call."""
+    shapes = [(records, ROWS, samples), (records, 8, samples), (records, samples + 1)]
+    sizes = [math.prod(shape) for shape in shapes]
+    if getattr(_kept, "memory", torch.empty(0)).numel() < sum(sizes):
+        _kept.memory = torch.empty(sum(sizes))
+    parts = _kept.memory[: sum(sizes)].split(sizes)
+    rows, leads, work = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+    return rows, leads, work
+
+
+def _oscillate(row: Tensor, t: Tensor, hz: Floats, phase: Tensor) -> None:
+    torch.mul(_f32(2 * math.pi * hz)[:, None], t, out=row)
+    row.add_(phase[:, None]).sin_()
+
+
+def _beats(
+    rows: Tensor, t: Tensor, fs: float, seed: int, records: Records, phase: Tensor, work: Tensor
+) -> None:
     """The nine waves: each is a bell around its place in the beat that owns the sample."""
     number = records.patient * MOST_VISITS + records.visit
     most = math.ceil((float(t[-1]) + BEFORE) / LEAST_RR) + 2
@@ -86,32 +108,30 @@ def _beats(rows: Tensor, t: Tensor, seed: int, records: Records, phase: Tensor) 
     before = np.concatenate([rr, each[:, :-1]], axis=1)
     stretch = np.cbrt(0.6 * rr + 0.4 * before)  # repolarisation follows the rate, with a memory
 
-    slope = math.sqrt(0.5) / records.width  # a bell is exp(-(slope t + shift)^2)
-    shift = _f32(-records.centre * slope)[:, :, None]
+    steep = math.sqrt(0.5) / records.width  # a bell is exp(-(slope t + shift)^2)
+    slope, shift = _f32(steep)[:, :, None], _f32(-records.centre * steep)[:, :, None]
     for name, place in ROWS_OF.items():
-        since = _since(t, peak, OWNS_FROM[name], stretch if name == "T" else None)
-        torch.addcmul(
-            shift[:, place], _f32(slope)[:, place, None], since[:, None], out=rows[:, place]
-        )
-    falling = rows[:, WAVES.index("T")]
-    torch.where(falling > 0, falling / T_FALL, falling, out=falling)
+        start = np.clip(np.ceil((peak + OWNS_FROM[name]) * fs), 0, len(t)).astype(np.int64)
+        since = rows[:, place.stop - 1]  # the last row of its own kind is overwritten last
+        torch.sub(t, _steps(start, peak, work), out=since)
+        if name == "T":
+            since /= _steps(start, stretch, work)
+        for row in range(place.start, place.stop):
+            torch.addcmul(shift[:, row], slope[:, row], since, out=rows[:, row])
+    falling, rest = rows[:, WAVES.index("T")], work[:, :-1]
+    torch.clamp(falling, min=0.0, out=rest)
+    falling.add_(rest, alpha=1 / T_FALL - 1)
     bells = rows[:, : len(WAVES)]
     torch.mul(bells, bells, out=bells)
     # exp(-40) is nothing, and spares the processor numbers too small for fast arithmetic
     bells.clamp_(max=40.0).neg_().exp_()
 
 
-def _since(t: Tensor, peak: Floats, offset: float, stretch: Floats | None) -> Tensor:
-    """Seconds since the R peak of the beat that owns each sample, (N, T)."""
-    fs = 1 / float(t[1] - t[0]) if len(t) > 1 else 1.0
-    start = np.clip(np.ceil((peak + offset) * fs), 0, len(t)).astype(np.int64)
-    start[:, 0] = 0
-    owned = np.diff(start, axis=1, append=len(t)).ravel()
-    shape = len(peak), len(t)
-    since = t - torch.from_numpy(np.repeat(peak.astype(np.float32), owned).reshape(shape))
-    if stretch is not None:
-        since /= torch.from_numpy(np.repeat(stretch.astype(np.float32), owned).reshape(shape))
-    return since
+def _steps(start: Integers, value: Floats, work: Tensor) -> Tensor:
+    """Of each sample the value of the beat that owns it, (N, T)."""
+    jumps = np.diff(value, axis=1, prepend=0.0)
+    work.zero_().scatter_add_(1, torch.from_numpy(start), _f32(jumps))
+    return work.cumsum_(dim=1)[:, :-1]
 
 
 def _atria(rows: Tensor, t: Tensor, records: Records, phase: Tensor) -> None:
@@ -174,9 +194,8 @@ def _lead_off(leads: Tensor, seed: int, number: Integers, t: Tensor) -> None:
         leads[i, int(8 * u[5]), away] = (jump + hum).float()
 
 
-def _all_leads(leads: Tensor, names: tuple[str, ...]) -> Tensor:
+def _all_leads(leads: Tensor, names: tuple[str, ...], ecg: Tensor) -> None:
     """The leads of a contract, from the eight; after all noise, so that the relations hold."""
-    ecg = torch.empty(len(leads), len(names), leads.shape[-1])
     for place, name in enumerate(names):
         if name in INDEPENDENT:
             ecg[:, place] = leads[:, INDEPENDENT.index(name)]
@@ -184,11 +203,6 @@ def _all_leads(leads: Tensor, names: tuple[str, ...]) -> Tensor:
             times_one, times_two = DERIVED[name]
             torch.mul(leads[:, 0], times_one, out=ecg[:, place])
             ecg[:, place].add_(leads[:, 1], alpha=times_two)
-    return ecg
-
-
-def _angle(hz: Floats, t: Tensor, phase: Tensor) -> Tensor:
-    return _f32(2 * math.pi * hz)[:, None] * t + phase[:, None]
 
 
 def _f32(x: Floats) -> Tensor:
