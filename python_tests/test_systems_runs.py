@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ecgfast.cli import main
+from ecgfast.systems.predict import predict
 from ecgfast.train.checkpoint import load_contract
 
 SMALL = ["--config", "debug", "--fit.checkpoint_every", "4", "--fit.accelerator", "cpu"]
@@ -94,3 +96,17 @@ def test_two_ranks_train_by_either_launcher_and_go_on(tmp_path):
     assert [row["step"] for row in rows(tmp_path / "own")] == list("123456")
     checkpoint = torch.load(tmp_path / "own" / "last.ckpt", weights_only=True)
     assert checkpoint["world_size"] == 2
+
+
+def test_two_ranks_judge_the_whole_validation_part(tmp_path):
+    words = [*FINETUNE, "--fit.strategy", "ddp", "--fit.devices", "2", "--fit.steps", "3"]
+    subprocess.run(
+        [*ECGFAST, *words, "--fit.out", str(tmp_path)],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    last = rows(tmp_path)[-1]
+    found = predict(tmp_path, patients=40, splits=("val",))
+    rmse = np.sqrt(np.mean((found["score"] - found["label"]) ** 2))
+    assert float(last["val_rmse"]) == pytest.approx(rmse, rel=1e-4)

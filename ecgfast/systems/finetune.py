@@ -29,7 +29,7 @@ from ecgfast.systems.parts import (
 from ecgfast.train.batches import Batches
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_encoder, load_weights
 from ecgfast.train.contract import Contract, ContractError, Records, check_signal
-from ecgfast.train.fit import Run
+from ecgfast.train.fit import Run, say
 from ecgfast.transforms.signal import Prepare
 
 MOST_LOOKS = 50  # at the validation part in a run, unless it is told otherwise
@@ -164,7 +164,7 @@ def _encoder(config: Config, start: Contract | None) -> tuple[ResNet1d, dict[str
         )
     model = {**start.model, "arguments": {**start.model["arguments"], "dropout": config.dropout}}
     encoder = from_description(model, ENCODERS)
-    load_encoder(config.init, encoder)
+    load_encoder(config.init, encoder, say=say)
     return encoder, model
 
 
