@@ -198,6 +198,7 @@ def forest(title: str, rows: Sequence[Mapping[str, Any]], *, label: str, synthet
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.grid(False, axis="y")
+    axis.margins(x=0.06)
     axis.set_xlabel(label)
     right = axis.secondary_yaxis("right")
     right.set_yticks(range(len(rows)), [_interval(r) for r in rows])
