@@ -13,7 +13,7 @@ import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from ecgfast.train.batches import Batches
 from ecgfast.train.checkpoint import write_at_once
