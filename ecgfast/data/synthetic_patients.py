@@ -109,142 +109,156 @@ def split_of(seed: int, patients: Integers) -> NDArray[np.str_]:
 
 def draw_records(seed: int, patient: Integers, visit: Integers) -> Records:
     """Everything about these records; patients are numbers from 0."""
-    own = iter(normals(seed, patient, 3, 64).T)  # the patient's, the same at every visit
-    now = iter(normals(seed, patient * MOST_VISITS + visit, 4, 64).T)  # of this visit
-
-    def trait(stable: float, passing: float) -> Floats:
-        return stable * next(own) + passing * next(now)
-
-    # who it is
-    chance = uniforms(seed, patient, 5, 6).T
-    disease = next(own)
-    old = next(own)
-    male = (chance[0] < 0.56).astype(np.float64)
-    age = np.clip(63 + 14 * old, 20, 95) + visit * (0.2 + 1.8 * chance[1])
-    old = (age - 63) / 14
-    weak = _softplus(1.2 * (0.75 * disease + 0.66 * next(own)))
-    lvef = np.clip(63 - 17 * weak + trait(3.0, 1.5), 12, 78)
-    stable = 0.60 * next(own) + 0.45 * disease + 0.15 * np.clip(old, -3, 3)
-    pressure = (stable + 0.5 * next(now)) / 0.914  # standard normal, near enough
-    mpcwp = np.clip(np.exp(2.661 + 0.4724 * pressure), 3, 55)
-    af = chance[2] < _sigmoid(-2.5 + 0.8 * old + 0.9 * stable)
-
-    load = _sigmoid(2.2 * (pressure - 0.4))  # what the atrium feels: 0 at rest, 1 when congested
-    pump = np.tanh((lvef - 46) / 8)  # 1 for a good ventricle, -1 for a weak one
-    block = _sigmoid((34 - lvef) / 8 + 1.5 * next(own) - 1.0)  # slow conduction of a weak one
-    blocker = (chance[3] < 0.25 + 0.2 * (1 - pump)).astype(np.float64)  # a drug that slows
-
-    # time
-    rate = 71 + trait(8.0, 5.0) + 4 * load - 9 * blocker - 2 * male + 16 * af
-    rr = 60 / np.clip(rate, 44, 140)
-    pr = 0.156 + trait(0.016, 0.004) + 0.004 * old + 0.006 * blocker
-    p_time = 0.100 + trait(0.010, 0.003) + 0.003 * old + 0.020 * load
-    slow = np.exp(trait(0.07, 0.015) + 0.05 * male + 0.32 * block)  # of the whole QRS
-    qt = 0.398 - 0.012 * male + trait(0.013, 0.005) + 0.008 * load + 0.016 * block
-    t_width = 0.052 * np.exp(trait(0.12, 0.03))
-
-    begin = -0.042 * slow - pr
-    centre = np.stack(
-        [
-            begin + 0.036,
-            begin + 0.036 + (0.38 + 0.09 * load) * p_time,
-            -0.026 * slow,
-            0 * rr,
-            0.015 * slow,
-            0.034 * slow,
-            0.036 * slow + 0.016 * block,
-            0.110 + 0 * rr,
-            qt - 0.118,
-        ],
-        axis=1,
-    )
-    width = np.stack(
-        [
-            0.017 + 0.020 * p_time,
-            0.015 + 0.060 * p_time,
-            0.0080 * slow,
-            0.0105 * slow,
-            0.0115 * slow,
-            0.0095 * slow,
-            0.0165 * slow,
-            0.040 + 0 * rr,
-            t_width,
-        ],
-        axis=1,
-    )
-
-    # space: left, foot, back
-    turn = np.deg2rad(
-        48 - 12 * old + trait(20.0, 5.0) + load * np.where(male > 0, -24, 24) - 14 * block
-    )
-    back = trait(0.16, 0.05)
-    size = np.exp(trait(0.17, 0.03) + 0.11 * male - 0.06 * old)
-    anterior = np.exp(trait(0.3, 0.06)) * (0.40 + 0.60 * _sigmoid((lvef - 38) / 6))
-    strain = _sigmoid((38 - lvef) / 9 + 1.4 * next(own) - 0.6)
-    t_size = 0.42 * np.exp(trait(0.20, 0.07) + 0.16 * male - 0.10 * old)
-    t_size = t_size * (1 + 0.6 * (load - 0.4) * pump)  # taller or flatter: the ventricle decides
-    main = 1.15 * size
-    r_wave = _wave(main, np.cos(turn), np.sin(turn), 0.10 + back)
-    p_size = np.where(af, 0.0, np.exp(trait(0.32, 0.06)))
-    late = (0.072 + 0.026 * load) * np.exp(trait(0.25, 0.05))  # the left atrium, stretched
-    junction = 0.025 + 0.025 * male + trait(0.020, 0.006)
-    basal = np.exp(trait(0.25, 0.05))
-    vector = np.stack(
-        [
-            _wave(0.100 * p_size, 0.40, 0.85 + trait(0.12, 0.03), -0.45),
-            _wave(late * p_size, 0.70, 0.42, 0.20 + 0.55 * load + trait(0.45, 0.08)),
-            _wave(0.30 * size * anterior, -0.45, trait(0.30, 0.05) - 0.25, -0.85),
-            r_wave,
-            _wave(0.62 * main, 0.62, 0.25 + trait(0.20, 0.04), 0.85 + 0.20 * load),
-            _wave(0.34 * size * basal, -0.40 + trait(0.30, 0.06), -0.75, 0.55),
-            _wave(0.62 * size * block, 0.85, 0.05, 0.55),
-            _wave(junction, 0.35, 0.30, -0.85) - (0.12 * strain)[:, None] * r_wave,
-            _wave(
-                t_size,
-                0.75 - 1.35 * strain,
-                0.55 + trait(0.14, 0.05) - 0.35 * strain,
-                -0.50 + 0.26 * load + trait(0.16, 0.05),
-            ),
-        ],
-        axis=1,
-    )
-
-    # congestion takes voltage from the limbs, a big heart gives it to the chest
-    limbs = np.exp(trait(0.18, 0.05) - 0.13 * load)
-    chest = np.exp(trait(0.18, 0.05) + 0.08 * load)
-    torso = normals(seed, patient, 6, 24).reshape(-1, 8, 3)
-    placed = normals(seed, patient * MOST_VISITS + visit, 7, 24).reshape(-1, 8, 3)
-    field = LEAD_FIELD * np.exp(0.10 * torso) + 0.05 * torso[:, ::-1] + 0.035 * placed
-    field = field * np.concatenate([limbs[:, None]] * 2 + [chest[:, None]] * 6, axis=1)[:, :, None]
-    field = field * np.exp(0.03 * next(now))[:, None, None]  # the recorder's gain
-
-    breathing = 0.045 * np.exp(trait(0.35, 0.15) - 0.45 * old) * (1 - 0.5 * load)
-    irregular = 0.012 * np.exp(trait(0.3, 0.2))
-    early = np.where(chance[4] < 0.3, 0.02 + 0.18 * chance[5], 0.0)
-    fine = np.exp(trait(0.3, 0.1)) * np.where(af, 0.045 + 0.03 * load, 0.0)
-    labels = {"age": age, "sex": male, "af": af.astype(np.float64), "lvef": lvef, "mpcwp": mpcwp}
+    who = _People(seed, patient, visit)
+    rr, centre, width = _times(who)
+    vector = _vectors(who)
+    field = _field(who)
+    rhythm, flutter = _rhythm(who)
+    wander = np.stack([next(who.now), next(who.now), next(who.now)], axis=1)
     return Records(
         patient=patient,
         visit=visit,
-        labels=labels,
+        labels=who.labels,
         rr=rr,
         centre=centre,
         width=width,
         vector=vector,
         field=field,
-        sway=(0.05 * main)[:, None] * np.stack([next(now), next(now), next(now)], axis=1),
-        rhythm=np.stack(
-            [
-                np.where(af, 0.02, breathing),
-                np.where(af, 0.19 * np.exp(trait(0.30, 0.10)), irregular),
-                np.where(af, 0.0, early),
-            ],
-            axis=1,
-        ),
-        flutter=_wave(fine, 0.25, 0.55, -0.80),
-        flutter_hz=6.3 + trait(0.5, 0.2) - 0.7 * load,
-        breath_hz=0.25 + 0.03 * next(now),
+        sway=(0.05 * 1.15 * who.size)[:, None] * wander,
+        rhythm=rhythm,
+        flutter=flutter,
+        flutter_hz=6.3 + who.trait(0.5, 0.2) - 0.7 * who.load,
+        breath_hz=0.25 + 0.03 * next(who.now),
     )
+
+
+class _People:
+    """Labels and hidden states of the records, and the numbers that are drawn one by one."""
+
+    def __init__(self, seed: int, patient: Integers, visit: Integers) -> None:
+        self.seed, self.patient, self.number = seed, patient, patient * MOST_VISITS + visit
+        self.own = iter(normals(seed, patient, 3, 64).T)  # the same at every visit
+        self.now = iter(normals(seed, self.number, 4, 64).T)
+        self.chance = uniforms(seed, patient, 5, 6).T
+
+        disease, born = next(self.own), next(self.own)
+        self.male = (self.chance[0] < 0.56).astype(np.float64)
+        age = np.clip(63 + 14 * born, 20, 95) + visit * (0.2 + 1.8 * self.chance[1])
+        self.old = (age - 63) / 14
+        weak = np.logaddexp(0, 1.2 * (0.75 * disease + 0.66 * next(self.own)))
+        lvef = np.clip(63 - 17 * weak + self.trait(3.0, 1.5), 12, 78)
+        stable = 0.60 * next(self.own) + 0.45 * disease + 0.15 * np.clip(self.old, -3, 3)
+        pressure = (stable + 0.5 * next(self.now)) / 0.914  # standard normal, near enough
+        mpcwp = np.clip(np.exp(2.661 + 0.4724 * pressure), 3, 55)
+        self.af = self.chance[2] < _sigmoid(-2.5 + 0.8 * self.old + 0.9 * stable)
+        self.labels = {
+            "age": age,
+            "sex": self.male,
+            "af": self.af.astype(np.float64),
+            "lvef": lvef,
+            "mpcwp": mpcwp,
+        }
+
+        # what the atrium feels: 0 at rest, 1 when congested
+        self.load = _sigmoid(2.2 * (pressure - 0.4))
+        self.lvef = lvef
+        self.pump = np.tanh((lvef - 46) / 8)  # 1 for a good ventricle, -1 for a weak one
+        # a weak ventricle conducts slowly, some do anyway
+        self.block = _sigmoid((34 - lvef) / 8 + 1.5 * next(self.own) - 1.0)
+        slowed = self.chance[3] < 0.25 + 0.2 * (1 - self.pump)  # by a drug
+        self.blocker = slowed.astype(np.float64)
+        self.size = np.ones_like(age)  # of the ventricle, set with its vectors
+
+    def trait(self, stable: float, passing: float) -> Floats:
+        """A deviation of these patients, and of these visits."""
+        return stable * next(self.own) + passing * next(self.now)
+
+
+def _times(who: _People) -> tuple[Floats, Floats, Floats]:
+    """Mean RR, centres and widths of the waves, s."""
+    trait, load, block, old = who.trait, who.load, who.block, who.old
+    rate = 71 + trait(8.0, 5.0) + 4 * load - 9 * who.blocker - 2 * who.male + 16 * who.af
+    rr = 60 / np.clip(rate, 44, 140)
+    pr = 0.156 + trait(0.016, 0.004) + 0.004 * old + 0.006 * who.blocker
+    p_time = 0.100 + trait(0.010, 0.003) + 0.003 * old + 0.020 * load
+    slow = np.exp(trait(0.07, 0.015) + 0.05 * who.male + 0.32 * block)  # of the whole QRS
+    qt = 0.398 - 0.012 * who.male + trait(0.013, 0.005) + 0.008 * load + 0.016 * block
+    t_width = 0.052 * np.exp(trait(0.12, 0.03))
+    p_peak = -0.042 * slow - pr + 0.036
+    centre_and_width = {
+        "P right": (p_peak, 0.017 + 0.020 * p_time),
+        "P left": (p_peak + (0.38 + 0.09 * load) * p_time, 0.015 + 0.060 * p_time),
+        "Q": (-0.026 * slow, 0.0080 * slow),
+        "R": (0 * slow, 0.0105 * slow),
+        "wall": (0.015 * slow, 0.0115 * slow),
+        "S": (0.034 * slow, 0.0095 * slow),
+        "delay": (0.036 * slow + 0.016 * block, 0.0165 * slow),
+        "ST": (0.110 + 0 * slow, 0.040 + 0 * slow),
+        "T": (qt - 0.118, t_width),
+    }
+    centre = np.stack([centre_and_width[name][0] for name in WAVES], axis=1)
+    width = np.stack([centre_and_width[name][1] for name in WAVES], axis=1)
+    return rr, centre, width
+
+
+def _vectors(who: _People) -> Floats:
+    """Where each wave points (left, foot, back) and how strongly, mV, (N, W, 3)."""
+    trait, load, old, block, male = who.trait, who.load, who.old, who.block, who.male
+    # congestion turns the axis of men to the left and that of women to the right
+    turn = 48 - 12 * old + trait(20.0, 5.0) + load * np.where(male > 0, -24, 24) - 14 * block
+    back = trait(0.16, 0.05)
+    size = who.size = np.exp(trait(0.17, 0.03) + 0.11 * male - 0.06 * old)
+    anterior = np.exp(trait(0.3, 0.06)) * (0.40 + 0.60 * _sigmoid((who.lvef - 38) / 6))
+    strain = _sigmoid((38 - who.lvef) / 9 + 1.4 * next(who.own) - 0.6)
+    t_size = 0.42 * np.exp(trait(0.20, 0.07) + 0.16 * male - 0.10 * old)
+    t_size = t_size * (1 + 0.6 * (load - 0.4) * who.pump)  # taller if the ventricle is good
+    main = 1.15 * size
+    r_wave = _wave(main, np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn)), 0.10 + back)
+    p_size = np.where(who.af, 0.0, np.exp(trait(0.32, 0.06)))
+    late = (0.072 + 0.026 * load) * np.exp(trait(0.25, 0.05))  # the left atrium, stretched
+    junction = 0.025 + 0.025 * male + trait(0.020, 0.006)
+    basal = np.exp(trait(0.25, 0.05))
+    vector = {
+        "P right": _wave(0.100 * p_size, 0.40, 0.85 + trait(0.12, 0.03), -0.45),
+        "P left": _wave(late * p_size, 0.70, 0.42, 0.20 + 0.55 * load + trait(0.45, 0.08)),
+        "Q": _wave(0.30 * size * anterior, -0.45, trait(0.30, 0.05) - 0.25, -0.85),
+        "R": r_wave,
+        "wall": _wave(0.62 * main, 0.62, 0.25 + trait(0.20, 0.04), 0.85 + 0.20 * load),
+        "S": _wave(0.34 * size * basal, -0.40 + trait(0.30, 0.06), -0.75, 0.55),
+        "delay": _wave(0.62 * size * block, 0.85, 0.05, 0.55),
+        "ST": _wave(junction, 0.35, 0.30, -0.85) - (0.12 * strain)[:, None] * r_wave,
+        "T": _wave(
+            t_size,
+            0.75 - 1.35 * strain,
+            0.55 + trait(0.14, 0.05) - 0.35 * strain,
+            -0.50 + 0.26 * load + trait(0.16, 0.05),
+        ),
+    }
+    return np.stack([vector[name] for name in WAVES], axis=1)
+
+
+def _field(who: _People) -> Floats:
+    """Lead field, (N, 8, 3): of the torso, of the electrodes as they were placed this time."""
+    # congestion takes voltage from the limbs, a big heart gives it to the chest
+    limbs = np.exp(who.trait(0.18, 0.05) - 0.13 * who.load)
+    chest = np.exp(who.trait(0.18, 0.05) + 0.08 * who.load)
+    torso = normals(who.seed, who.patient, 6, 24).reshape(-1, 8, 3)
+    placed = normals(who.seed, who.number, 7, 24).reshape(-1, 8, 3)
+    field = LEAD_FIELD * np.exp(0.10 * torso) + 0.05 * torso[:, ::-1] + 0.035 * placed
+    gain = np.exp(0.03 * next(who.now))  # of the recorder
+    return field * np.stack([limbs * gain] * 2 + [chest * gain] * 6, axis=1)[:, :, None]
+
+
+def _rhythm(who: _People) -> tuple[Floats, Floats]:
+    """How irregular the beats are (N, 3), and the fibrillation of the atria, mV (N, 3)."""
+    trait, af = who.trait, who.af
+    breathing = 0.045 * np.exp(trait(0.35, 0.15) - 0.45 * who.old) * (1 - 0.5 * who.load)
+    irregular = 0.012 * np.exp(trait(0.3, 0.2))
+    early = np.where(who.chance[4] < 0.3, 0.02 + 0.18 * who.chance[5], 0.0)
+    coarse = np.exp(trait(0.3, 0.1)) * np.where(af, 0.045 + 0.03 * who.load, 0.0)
+    jitter = np.where(af, 0.19 * np.exp(trait(0.30, 0.10)), irregular)
+    rhythm = np.stack([np.where(af, 0.02, breathing), jitter, np.where(af, 0.0, early)], axis=1)
+    return rhythm, _wave(coarse, 0.25, 0.55, -0.80)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -256,10 +270,6 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
-
-
-def _softplus(x: Floats) -> Floats:
-    return np.logaddexp(0, x)
 
 
 def _wave(size: Floats, left: Floats | float, foot: Floats | float, back: Floats | float) -> Floats:
