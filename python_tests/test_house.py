@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import ecgfast
+from ecgfast.cli import VERBS
 
 ROOT = Path(__file__).parent.parent
 
@@ -141,7 +142,15 @@ def test_native_code_knows_no_torch_and_kernels_no_python():
             assert not wrong, f"{path.relative_to(ROOT)} includes {wrong}"
 
 
-@pytest.mark.parametrize("words", [[], ["pretrain"], ["pretrain", "ssl-dml"], ["finetune"]], ids=str)
+HELP = [
+    [],
+    ["pretrain"],
+    ["pretrain", "ssl-dml"],
+    *([verb] for verb in VERBS if verb != "pretrain"),
+]
+
+
+@pytest.mark.parametrize("words", HELP, ids=str)
 def test_help_loads_no_torch(words):
     code = f"""if True:
         import sys
@@ -152,6 +161,14 @@ def test_help_loads_no_torch(words):
             assert not {{"torch", "numpy", "lightning"}} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_every_verb_is_listed():
+    assert {path.stem for path in (ROOT / "ecgfast/cli").glob("*.py")} - {
+        "__init__",
+        "errors",
+        "parser",
+    } == set(VERBS)
 
 
 @pytest.mark.parametrize("room", ROOMS)
