@@ -135,10 +135,10 @@ namespace emulator {
 // that is out of bounds, as on a device; then it reaches nothing.
 template <typename T>
 Global<T> reach(const View& view, std::int64_t offset, std::int64_t count, bool wholly) {
+  if (view.data == nullptr) return nullptr;
   check_dtype(view, std::is_floating_point_v<T>, sizeof(T));
   GlobalSpace space;
   if constexpr (!std::is_const_v<T>) space.buffer = written(view, wholly);
-  if (view.data == nullptr) return nullptr;
   return {static_cast<T*>(view.data) + (count == 0 ? 0 : offset), count, space};
 }
 

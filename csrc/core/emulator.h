@@ -13,10 +13,13 @@
 //               unwritten memory: shared memory and outputs start as NaN, reading them before
 //               they are written is an error, an asynchronous copy lands when waited for and not
 //               before, and each element of an output is written by the end of the job.
+//               An output that no kernel asks for is not seen here; the comparison with the
+//               reference shows it, since the tests' fresh memory is NaN.
 // It does not   prove anything of memory ordering between blocks or through global memory (that
 //               shows only if it makes schedules differ), of tensor cores, of half types, of the
 //               rounding of approximate functions, or of speed.
-// It is strict  where the hardware forgives: a thread that ended counts as missing at a barrier.
+// It is strict  where the hardware forgives: a thread that ended is missed at a barrier, a shuffle
+//               orders no memory, and what is only read to be dropped must be written too.
 //
 // Every error is a std::runtime_error that names kernel, block and thread; memory is put back.
 #pragma once
@@ -30,6 +33,7 @@
 
 namespace ecgfast::emulator {
 
+constexpr int kNaN = 0xff;  // bytes that make a NaN of every float type, and -1
 constexpr std::size_t kMostSharedBytes = 227 * 1024;  // of one block, on sm_90
 
 // Runs a job, which launches kernels, under each schedule.
@@ -83,7 +87,6 @@ struct Cell {
   bool by_atomics;
   bool copying;  // a copy has been started and has not landed
 };
-constexpr int kNobody = -1;
 constexpr int kManyLanes = -2;  // of one warp
 constexpr int kManyWarps = -3;
 extern char shared_memory[kMostSharedBytes];
