@@ -1,8 +1,9 @@
 // What a metric does to one pair, on the CPU and on a device alike. Included by kernels: every
-// function is static, and takes values alone.
+// function is static.
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "core/dispatch.h"
 #include "pairwise_distance/contract.h"
@@ -47,6 +48,28 @@ ECGFAST_HD static inline A coefficient(Metric metric, A g, A distance, std::int6
     default:
       return g;
   }
+}
+
+// Calls body with the metric as a constant, so that the loops inside are of one metric.
+template <typename Body>
+static inline void with_metric(Metric metric, const Body& body) {
+  switch (metric) {
+    case Metric::sqeuclidean:
+      return body(std::integral_constant<Metric, Metric::sqeuclidean>{});
+    case Metric::euclidean:
+      return body(std::integral_constant<Metric, Metric::euclidean>{});
+    case Metric::cosine:
+      return body(std::integral_constant<Metric, Metric::cosine>{});
+    case Metric::l1:
+      return body(std::integral_constant<Metric, Metric::l1>{});
+    case Metric::mean_l1:
+      return body(std::integral_constant<Metric, Metric::mean_l1>{});
+  }
+}
+
+// On the CPU: element n of the norms, which cosine alone has.
+static inline double norm_of(const View& norm, std::int64_t n) {
+  return norm.size[0] == 0 ? 1 : static_cast<const double*>(norm.data)[n];
 }
 
 }  // namespace ecgfast::pairwise_distance
