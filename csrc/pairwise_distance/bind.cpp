@@ -50,6 +50,7 @@ void run_unit_rows(View x, View unit, View norm, Place place) {
   expect_dtype(norm, "norm", DType::f64);
   expect_dense(norm, "norm");
   expect_place({x, unit, norm}, place);
+  expect(x.size[0] <= INT32_MAX, "x has more than 2^31 rows");
   run(UnitRows{x, unit, norm}, x.size[0], 1 + 32768 / x.size[1], place, ECGFAST_LEVELS(unit_rows));
 }
 
@@ -60,6 +61,7 @@ void run_forward(View x, View y, View norm_x, View norm_y, View distance, View p
   expect_dtype(distance, "distance", sum_dtype(x.dtype));
   expect_dense(distance, "distance");
   const bool split = partial.size[0] != 0;
+  expect(!split || parts(x.size[1], kSegment) <= 65535, "x has too many columns to split");
   expect_shape(partial, "partial", {split ? parts(x.size[1], kSegment) : 0, x.size[0], y.size[0]});
   expect_dtype(partial, "partial", sum_dtype(x.dtype));
   expect_dense(partial, "partial");

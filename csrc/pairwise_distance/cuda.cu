@@ -51,6 +51,21 @@ __device__ void stage(const View& x, std::int64_t first_row, std::int64_t first,
   }
 }
 
+// Four neighbours in shared memory: one load for floats.
+template <typename A>
+__device__ void load_own(Shared<const A> from, A (&to)[kOwn]) {
+  if constexpr (sizeof(A) == sizeof(float)) {
+    const float4 four = load_as<float4>(from);
+    to[0] = four.x;
+    to[1] = four.y;
+    to[2] = four.z;
+    to[3] = four.w;
+  } else {
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) to[k] = from[k];
+  }
+}
+
 // A block computes a tile of 64 x 64 pairs, a thread 4 x 4 of them. Grid: tiles (the upper
 // triangle when y is x), segments of columns or 1. Reads x and y, writes distance or partial.
 template <bool kSquares, typename T>
@@ -78,9 +93,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
     for (int t = 0; t < kDepth; ++t) {
       A a[kOwn];
       A b[kOwn];
-      for (int k = 0; k < kOwn; ++k) a[k] = own[t * kPitch + r0 + k];
-      for (int k = 0; k < kOwn; ++k) b[k] = other[t * kPitch + c0 + k];
+      load_own<A>(own + t * kPitch + r0, a);
+      load_own<A>(other + t * kPitch + c0, b);
+#pragma unroll
       for (int r = 0; r < kOwn; ++r) {
+#pragma unroll
         for (int c = 0; c < kOwn; ++c) {
           const A apart = a[r] - b[c];
           part[r][c] += kSquares ? apart * apart : fabs(apart);
@@ -88,7 +105,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
       }
     }
     const bool full = first + kDepth >= end || (first + kDepth - begin) % kSegment == 0;
+#pragma unroll
     for (int r = 0; r < kOwn; ++r) {
+#pragma unroll
       for (int c = 0; c < kOwn; ++c) {
         segment[r][c] += part[r][c];
         if (!full) continue;
@@ -98,7 +117,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
     }
   }
 
+#pragma unroll
   for (int r = 0; r < kOwn; ++r) {
+#pragma unroll
     for (int c = 0; c < kOwn; ++c) {
       const std::int64_t i = tile.row + r0 + r;
       const std::int64_t j = tile.column + c0 + c;
@@ -145,8 +166,10 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
   const auto distance = global<const A>(job.distance);
 
   A own[kOwn][kOwn] = {};
+#pragma unroll
   for (int r = 0; r < kOwn; ++r) {
     const std::int64_t i = first_row + r0 + r;
+#pragma unroll
     for (int c = 0; c < kOwn; ++c) {
       const std::int64_t t = first + c0 + c;
       if (i < job.x.size[0] && t < columns) {
@@ -185,9 +208,11 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
     for (int k = 0; k < kDepth && begin + k < job.y.size[0]; ++k) {
       A weight[kOwn];
       A b[kOwn];
-      for (int r = 0; r < kOwn; ++r) weight[r] = weights[k * kPitch + r0 + r];
-      for (int c = 0; c < kOwn; ++c) b[c] = others[k * kPitch + c0 + c];
+      load_own<A>(weights + k * kPitch + r0, weight);
+      load_own<A>(others + k * kPitch + c0, b);
+#pragma unroll
       for (int r = 0; r < kOwn; ++r) {
+#pragma unroll
         for (int c = 0; c < kOwn; ++c) {
           if constexpr (kSigns) {
             part[r][c] += own[r][c] > b[c] ? weight[r] : own[r][c] < b[c] ? -weight[r] : A(0);
@@ -197,13 +222,17 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
         }
       }
     }
+#pragma unroll
     for (int r = 0; r < kOwn; ++r) {
+#pragma unroll
       for (int c = 0; c < kOwn; ++c) total[r][c] += part[r][c];
     }
   }
 
+#pragma unroll
   for (int r = 0; r < kOwn; ++r) {
     const std::int64_t i = first_row + r0 + r;
+#pragma unroll
     for (int c = 0; c < kOwn; ++c) {
       const std::int64_t t = first + c0 + c;
       if (i < job.x.size[0] && t < columns) global<A>(job.grad_x)[i * columns + t] = total[r][c];

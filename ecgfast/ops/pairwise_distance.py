@@ -14,6 +14,7 @@ from ecgfast.ops._native import dense_like, place, ready, register, sum_dtype, v
 
 METRICS = ("sqeuclidean", "euclidean", "cosine", "l1", "mean_l1")  # numbered as in contract.h
 _SEGMENT = 1024  # kSegment of contract.h
+_MOST_SEGMENTS = 65535  # of a grid, along y
 _SPLIT_BELOW = 256  # tiles of pairs that leave some of a device idle
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -123,7 +124,8 @@ def _forward(x: Tensor, y: Tensor | None, metric: str) -> Tensor:
 def _segments(x: Tensor, distance: Tensor) -> int:
     """How many blocks of a device share a tile's columns: few pairs of long rows need many."""
     tiles = -(-distance.shape[0] // 64) * -(-distance.shape[1] // 64)
-    return -(-x.shape[1] // _SEGMENT) if x.is_cuda and tiles < _SPLIT_BELOW else 0
+    segments = -(-x.shape[1] // _SEGMENT)
+    return segments if x.is_cuda and tiles < _SPLIT_BELOW and segments <= _MOST_SEGMENTS else 0
 
 
 def _backward_like(
