@@ -83,9 +83,15 @@ def test_a_regression_gets_numbers_with_intervals(store, tmp_path, capsys):
     assert json.loads(copy.read_text()) == facts
     rows = {r["name"]: r for r in facts["metrics"] if r["subgroup"] is None}
     assert {"rmse", "mae", "pearson_r", "bias", "auroc_above_15", "auroc_above_18"} <= set(rows)
-    for row in facts["metrics"]:
+    for row in facts["metrics"] + facts["not_computed"]:
         assert ",".join(row).startswith(KEYS)
-        assert (row["lo"] is None) == (row["reason"] is not None), row
+    for row in facts["metrics"]:
+        assert row["n"] > 0
+        assert row["lo"] <= row["hi"]
+        assert row["estimate"] is not None
+    for row in facts["not_computed"]:
+        assert row["estimate"] is row["lo"] is row["hi"] is None
+        assert row["reason"]
     assert rows["rmse"]["lo"] < rows["rmse"]["estimate"] < rows["rmse"]["hi"]
     assert facts["synthetic"] is True
     assert (facts["task"], facts["label"], facts["threshold"]) == ("regression", "mpcwp", None)
@@ -121,11 +127,12 @@ def test_a_class_gets_its_threshold_from_the_validation_part(store, tmp_path):
     assert set(told["label"]) == {0, 1}
     np.testing.assert_array_equal(told["label"], told["value"] > 15)
     called = told["score"] >= facts["threshold"]
-    rows = {r["name"]: r for r in facts["metrics"] if r["subgroup"] is None}
-    assert rows["sensitivity"]["estimate"] == pytest.approx(called[told["label"] == 1].mean())
-    assert {"ece", "calibration_slope", "recall_at_1_label"} <= set(rows)
+    every = facts["metrics"] + facts["not_computed"]
+    rows = {r["name"]: r for r in every if r["subgroup"] is None}
+    assert rows["ppv"]["estimate"] == pytest.approx(told["label"][called].mean())
+    assert {"sensitivity", "ece", "calibration_slope", "recall_at_1_label"} <= set(rows)
     assert sum(p["n"] for p in facts["calibration"]["points"]) == rows["auroc"]["n"]
-    subgroups = {r["subgroup"] for r in facts["metrics"]}
+    subgroups = {r["subgroup"] for r in every}
     assert {"sex=male", "sex=female", "age=[50,75)", "age>=75"} <= subgroups
 
     given = evaluate(run, store, "--threshold", "0.3")
@@ -183,7 +190,7 @@ def test_records_of_nobody_known_are_patients_of_their_own(store, tmp_path):
     facts = evaluate(make_run(tmp_path / "run", "regression"), other)
     row = facts["metrics"][0]
     assert row["patients"] == row["n"]
-    recall = next(r for r in facts["metrics"] if r["name"] == "recall_at_1_patient")
+    recall = next(r for r in facts["not_computed"] if r["name"] == "recall_at_1_patient")
     assert recall["reason"] == "no record has another of the same patient to find"
 
 

@@ -15,14 +15,14 @@ from ecgfast.cli.parser import Parser
 def options(parser: Parser) -> None:
     """Where to and how much."""
     parser.add_argument("--out", type=str, default="runs/demo", help="folder of the demo")
-    parser.add_argument("--patients", type=int, default=500, help="SYNTHETIC patients, 30 or more")
+    parser.add_argument("--patients", type=int, default=500, help="SYNTHETIC patients, 60 or more")
     parser.add_argument("--seed", type=int, default=7, help="of everything that is drawn")
 
 
 def run(words: Namespace) -> None:
     """Makes a cohort, then calls the verbs that a user would call, and prints each of them."""
-    if words.patients < 30:
-        raise Fail(2, f"error: --patients must be 30 or more to be split, got {words.patients}")
+    if words.patients < 60:
+        raise Fail(2, f"error: --patients must be 60 or more to be split, got {words.patients}")
     started = time.perf_counter()
     out = Path(words.out)
     store, pretrained = out / "store", out / "pretrain"

@@ -229,7 +229,13 @@ def _score(
             name = f"auroc_above_{cut:g}"
             rows += [row | {"name": name} for row in above if row["name"] == "auroc"]
     rows += ranking_rows(found["embedding"], patient, label=classes, **how)
-    return {"metrics": rows, "calibration": calibration}
+    # a number without an interval is no number: it stands apart, with the reason
+    without = [row | {"estimate": None} for row in rows if row["lo"] is None]
+    return {
+        "metrics": [row for row in rows if row["lo"] is not None],
+        "not_computed": without,
+        "calibration": calibration,
+    }
 
 
 def _command(words: Namespace) -> str:
@@ -264,10 +270,11 @@ def _write(out: Path, facts: dict[str, Any], found: dict[str, Any]) -> None:
 
 def _print(facts: dict[str, Any]) -> None:
     """Numbers of all records, then the first metric by subgroup."""
-    whole = [row for row in facts["metrics"] if row["subgroup"] is None]
+    rows = facts["metrics"] + facts["not_computed"]
+    whole = [row for row in rows if row["subgroup"] is None]
     chosen = whole + [
         row
-        for row in facts["metrics"]
+        for row in rows
         if row["subgroup"] is not None and row["name"] in ("auroc", "mae", "pearson_r")
     ]
     lines = [("metric", "of", "estimate", "95 % interval", "n", "patients", "positives")]

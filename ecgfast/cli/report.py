@@ -92,10 +92,18 @@ def _evaluation(folder: Path, split: str) -> Evaluation | None:
     facts = read_json(place / "metrics.json")
     if not facts:
         return None
+    rows = [*facts.get("metrics", []), *facts.pop("not_computed", [])]
+    facts["metrics"] = sorted(rows, key=_by_subgroup)
     with np.load(place / "embeddings.npz", allow_pickle=False) as kept:
         ids, embeddings = kept["record_id"], kept["embedding"]
     predictions = read_table(place / "predictions.parquet")
     return Evaluation(facts=facts, predictions=predictions, record_ids=ids, embeddings=embeddings)
+
+
+def _by_subgroup(row: dict[str, Any]) -> tuple[bool, bool, str]:
+    """All records first, then sexes, then ages from young to old."""
+    group = row["subgroup"] or ""
+    return bool(group), not group.startswith("sex"), group
 
 
 def _trainings(folder: Path, config: dict[str, Any]) -> list[Training]:
