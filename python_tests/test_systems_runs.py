@@ -23,6 +23,7 @@ SMALL = ["--config", "debug", "--fit.checkpoint_every", "4", "--fit.accelerator"
 PRETRAIN = ["pretrain", "ssl-dml", *SMALL, "--fit.steps", "14"]
 FINETUNE = ["finetune", *SMALL, "--validate_every", "3", "--fit.steps", "14"]
 ECGFAST = [sys.executable, "-P", "-m", "ecgfast"]
+INSTALLED = {"PYTHONSAFEPATH": "1"}  # for ranks, which are started without the -P
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +81,7 @@ def test_killed_it_goes_on_bit_for_bit(tmp_path, words, files):
 def test_two_ranks_train_by_either_launcher_and_go_on(tmp_path):
     words = [*PRETRAIN, "--fit.strategy", "ddp", "--fit.devices", "2", "--fit.batch_size", "4"]
     words += ["--optim.schedule", "constant", "--fit.steps"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **INSTALLED}
 
     def run(start, name, steps):
         out = ["--fit.out", str(tmp_path / name)]
@@ -103,7 +104,7 @@ def test_two_ranks_judge_the_whole_validation_part(tmp_path):
     subprocess.run(
         [*ECGFAST, *words, "--fit.out", str(tmp_path)],
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **INSTALLED},
         timeout=300,
     )
     last = rows(tmp_path)[-1]
