@@ -228,6 +228,7 @@ def test_ptbxl_labels_are_turned_round_and_counted():
     assert frame["patient_id"].nunique() == 466
     pd.testing.assert_series_equal(frame["age"], raw["age"])  # no 300 among these
     assert table.row(["records100/00000/00001_lr"]) == table.row(["records500/00000/00001_hr"]) == 0
+    assert read_ptbxl(shared_data("ptb-xl-500"), anywhere=True).row(["00002_hr"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ecgfast.config import LEADS, Signal
 from ecgfast.data import synthetic
 from ecgfast.data.records import DataError
 from ecgfast.data.store import ECGStore
-from ecgfast.data.synthetic import BAD, BLOCK, LABELS, SyntheticECG, make_cohort, write_cohort
+from ecgfast.data.synthetic import BAD, BLOCK, LABELS, make_cohort, write_cohort
 from ecgfast.data.synthetic_patients import draw_records, normals, uniforms, visits_of
 from ecgfast.data.validate import validate
 
@@ -297,22 +297,6 @@ def test_leads_go_by_name():
     assert np.array_equal(part, whole[:, [LEAD[name] for name in few.leads]])
 
 
-def test_data_set_gives_what_a_store_gives():
-    data = SyntheticECG(SHORT, 10, splits=("train",), label="mpcwp")
-    assert set(data.table["split"]) == {"train"}
-    item = data[3]
-    assert {k: (v.dtype, tuple(v.shape)) for k, v in item.items()} == {
-        "ecg": (torch.float32, (12, 500)),
-        "index": (torch.int64, ()),
-        "patient": (torch.int64, ()),
-        "label": (torch.float32, ()),
-    }
-    assert item["label"] == np.float32(data.table["mpcwp"][3])
-    everything = SyntheticECG(SHORT, 10)
-    assert set(everything.table["split"]) == {"train", "val"}
-    assert "label" not in everything[0]
-
-
 def test_store_holds_the_cohort_and_says_what_it_is(tmp_path):
     ecg, table = make_cohort(6, signal=SHORT, seed=3)
     write_cohort(tmp_path / "s", 6, signal=SHORT, seed=3)
@@ -358,13 +342,9 @@ def test_refuses(words, message):
         make_cohort(**words)
 
 
-def test_refuses_to_plant_in_a_small_cohort_and_unknown_words(tmp_path):
+def test_refuses_to_plant_in_a_small_cohort(tmp_path):
     with pytest.raises(ValueError, match="40 patients or more, got 20"):
         write_cohort(tmp_path / "s", 20, planted_bad=True)
-    with pytest.raises(ValueError, match="label must be one of"):
-        SyntheticECG(SHORT, 2, label="height")
-    with pytest.raises(ValueError, match="got tests"):
-        SyntheticECG(SHORT, 2, splits=("tests",))
 
 
 def test_example_runs():

@@ -127,7 +127,9 @@ def convert(
     skip = [Path(labels)] if labels else []
     items = find(roots, plan.reading, records=Path(records) if records else None, skip=skip)
     tables = [read_ptbxl(root) for root in roots if (root / PTBXL).is_file()]
-    if labels:
+    if labels and Path(labels).name == PTBXL:  # known by its name, wherever it lies
+        tables = tables or [read_ptbxl(Path(labels).parent, anywhere=True)]
+    elif labels:
         tables.append(
             read_table(Path(labels), id_column, male=sex_male, patient_column=patient_column)
         )

@@ -12,25 +12,12 @@ import numpy as np
 import pandas as pd
 
 from ecgfast.data.records import DataError, age_years, identifier, sex_code
+from ecgfast.data.store_format import COLUMNS
 
 PTBXL = "ptbxl_database.csv"
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 TEXT = {"dx", "rx", "hx", "sx", "scp_codes", "report"}  # codes are names, also single ones
-# names that the manifest keeps for itself
-RESERVED = {
-    "record_id",
-    "split",
-    "shard",
-    "row",
-    "gain",
-    "n_valid",
-    "n_nan",
-    "fs_source",
-    "flags",
-    "source",
-    "sha256",
-    "source_sha256",
-}
+RESERVED = set(COLUMNS) - {"patient_id"}  # names that the manifest keeps for itself
 
 
 @dataclass(frozen=True)
@@ -123,10 +110,14 @@ def read_table(
     return LabelTable(path.name, frame, keys)
 
 
-def read_ptbxl(folder: Path) -> LabelTable:
+def read_ptbxl(folder: Path, *, anywhere: bool = False) -> LabelTable:
     """PTB-XL's table: every column, and a column 0/1 for NORM and each diagnostic superclass.
 
     Sex is turned round (PTB-XL: 0 male, 1 female; here 1 male), age 300 (over 89) becomes 90.
+
+    Args:
+        folder: Where the table lies; records under it find their rows by their paths.
+        anywhere: Records from elsewhere find them too, by their file names.
     """
     frame = _read(folder / PTBXL)
     wanted = {"ecg_id", "patient_id", "sex", "age", "scp_codes", "filename_lr", "filename_hr"}
@@ -143,7 +134,10 @@ def read_ptbxl(folder: Path) -> LabelTable:
             frame[name.casefold()] = [str(int(h)) for h in has]
     frame["sex"] = [_text(sex_code(value, male="0")) for value in frame["sex"]]
     keys = frame[["filename_lr", "filename_hr"]].to_numpy().tolist()
-    return LabelTable(PTBXL, frame.drop(columns=["filename_lr", "filename_hr"]), keys, str(folder))
+    if anywhere:
+        keys = [[*paths, *(path.rpartition("/")[2] for path in paths)] for paths in keys]
+    within = "" if anywhere else str(folder)
+    return LabelTable(PTBXL, frame.drop(columns=["filename_lr", "filename_hr"]), keys, within)
 
 
 def parse_scp(text: str) -> dict[str, float]:
