@@ -6,6 +6,8 @@
 set -uo pipefail
 out=$(mkdir -p "${1:?usage: bench/gpu.sh OUTDIR}" && realpath "$1")
 cd "$(dirname "$0")/.."
+python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+  { echo "bench/gpu.sh: torch sees no GPU here, so there is nothing to measure" >&2; exit 4; }
 export PYTHONUNBUFFERED=1 CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-16}
 started=$SECONDS
 left() { echo $((470 - (SECONDS - started))); }  # seconds of the eight minutes
