@@ -21,7 +21,7 @@ print(f"python {platform.python_version()}, torch {torch.__version__}, numpy {nu
 } | tee "$out/machine.txt"
 
 site=$(mktemp -d)  # beside the system's packages, not among them
-ECGFAST_CUDA=ON timeout "$(left)" python3 -m pip install --no-build-isolation --no-deps --no-index \
+timeout "$(left)" python3 -m pip install --no-build-isolation --no-deps --no-index \
   --quiet --target "$site" . -Ccmake.define.ECGFAST_CUDA=ON > "$out/build.log" 2>&1
 built=$?
 echo "build: exit $built after $((SECONDS - started)) s" | tee "$out/summary.txt"
