@@ -60,15 +60,15 @@ void resample_lanes(const Polyphase& p, const T* x, std::int64_t held, std::int6
     const std::int64_t stop = start + strip < end ? start + strip : end;
     for (std::int64_t n = start; n < stop && n < start + p.up; ++n) {
       const T* const taps = static_cast<const T*>(p.taps.data) + (n % p.up) * p.taps.stride[0];
-      resample_phase<T, kTogether<T>>(taps, p.taps.size[1],
-                                      x + (first_input(p, n) - held) * kGroup, p.down * kGroup,
-                                      y + (n - begin) * kGroup, p.up * kGroup,
+      resample_phase<T, kTogether<T>>(taps, p.taps.size[1], x + (first_input(p, n) - held) * kGroup,
+                                      p.down * kGroup, y + (n - begin) * kGroup, p.up * kGroup,
                                       (stop - n + p.up - 1) / p.up);
     }
   }
 }
 
-// What stands beside the signals: left + i * slope before them, right + (i - (T - 1)) * slope behind.
+// What stands beside the signals: left + i * slope before them, right + (i - (T - 1)) * slope
+// behind.
 template <typename T>
 struct Edges {
   T left[kGroup], right[kGroup], slope[kGroup];
