@@ -18,6 +18,7 @@ from ecgfast.data import split
 from ecgfast.data.labels import LabelTable, join, parse_scp, read_ptbxl, read_table, settle
 from ecgfast.data.records import DataError
 from ecgfast.data.store import ECGStore, StoreWriter
+from ecgfast.transforms.signal import Prepare
 from python_tests.conftest import shared_data
 
 SIGNAL = Signal(leads=("I", "II"), fs=50, seconds=2)
@@ -82,8 +83,11 @@ def test_torch_gets_records_also_in_other_processes(store):
     store, _ = store
     data = store.dataset(("train", "val"), label="af")
     item = data[0]
-    assert set(item) == {"ecg", "index", "patient", "label"}
-    assert (item["ecg"].dtype, item["index"].dtype) == (torch.float32, torch.int64)
+    assert set(item) == {"ecg", "gain", "index", "patient", "label"}
+    assert (item["ecg"].dtype, item["gain"].dtype) == (torch.int16, torch.float32)
+    assert item["index"].dtype == torch.int64
+    millivolts = Prepare(fs=250.0)(item["ecg"][None], item["gain"][None])[0]
+    torch.testing.assert_close(millivolts, torch.from_numpy(store.read(0)), equal_nan=True)
     assert (item["patient"].dtype, item["label"].dtype) == (torch.int64, torch.float32)
     codes = [int(data[n]["patient"]) for n in range(len(data))]
     assert [codes.index(c) for c in codes] == [0, 0, 2, 3, 3]
@@ -92,7 +96,7 @@ def test_torch_gets_records_also_in_other_processes(store):
     here = [batch["ecg"] for batch in DataLoader(data, 2)]
     there = [batch["ecg"] for batch in DataLoader(data, 2, num_workers=1)]
     for a, b in zip(here, there, strict=True):
-        torch.testing.assert_close(a, b, equal_nan=True)
+        assert torch.equal(a, b)
 
 
 def test_a_patient_has_one_code_everywhere_and_nobody_shares_none(tmp_path):

@@ -105,7 +105,7 @@ def test_a_store_and_the_cohort_in_memory_are_the_same_records(store):
     read = open_source((str(store),), ("train",), **words)
     assert made.names(range(len(made))) == read.names(range(len(read)))
     assert read.synthetic
-    np.testing.assert_allclose(made.dataset[3]["ecg"], read.dataset[3]["ecg"], atol=1e-3)
+    np.testing.assert_allclose(made.millivolts(3), read.millivolts(3), atol=1e-3)
     assert made.dataset[3]["label"] == read.dataset[3]["label"]
     assert len(open_source((str(store),), ("train",), limit=4, **words)) == 4
 
@@ -157,7 +157,8 @@ def test_predictions_are_those_of_the_kept_weights(tmp_path, store):
     loaded = finetune.load_run(tmp_path / "run")
     assert not loaded.encoder.training
     assert not loaded.head.training
-    ecg = open_source((str(store),), ("test",), signal=SIGNAL, patients=0).dataset[2]["ecg"]
+    source = open_source((str(store),), ("test",), signal=SIGNAL, patients=0)
+    ecg = torch.from_numpy(source.millivolts(2))
     logit = loaded.head(loaded.encoder(loaded.prepare(ecg[None])))
     assert logit.sigmoid().item() == pytest.approx(found["score"][2], rel=1e-4)
 

@@ -261,7 +261,7 @@ def _examples(
     examples = []
     for kind, record, words in _choose(evaluation, count):
         if record in place:
-            ecg = source.dataset[place[record]]["ecg"].numpy()
+            ecg = source.millivolts(place[record])
             examples.append(
                 Example(
                     kind=kind,

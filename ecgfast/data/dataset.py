@@ -1,4 +1,4 @@
-"""A store as torch sees it."""
+"""A store as torch sees it: as it lies on the disk, for the device to make millivolts of."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from ecgfast.data.store import ECGStore
 
 class Records(Dataset[dict[str, Tensor]]):
     """Records of a store, one dict each.
+
+    ``ecg`` is the stored ``(L, T)`` int16, ``gain`` its mV a step (float32): half the bytes of
+    millivolts on the way to the device. -32768 is a sample that is not there.
 
     A patient's code is a hash of the id, so that it is the same in every store and process. A
     record whose patient nobody knows is a patient of its own.
@@ -37,7 +40,8 @@ class Records(Dataset[dict[str, Tensor]]):
     def __getitem__(self, at: int) -> dict[str, Tensor]:
         index = int(self.index[at])
         item = {
-            "ecg": torch.from_numpy(self.store.read(index)),
+            "ecg": torch.from_numpy(self.store.steps(index).copy()),
+            "gain": torch.tensor(self.store.gain(index)),
             "index": torch.tensor(index),
             "patient": torch.tensor(self.patient[at]),
         }

@@ -17,6 +17,7 @@ from ecgfast.config import Signal
 from ecgfast.data.records import DataError
 from ecgfast.data.split import nested_fraction
 from ecgfast.data.store import ECGStore
+from ecgfast.data.store_format import restore
 from ecgfast.data.synthetic import make_cohort
 
 SYNTHETIC = "the SYNTHETIC cohort"
@@ -70,7 +71,8 @@ class Source:
     """A data set and the table that belongs to it, row by row.
 
     Attributes:
-        dataset: Yields ``ecg`` (L, T) mV, ``index`` (the row), and ``label`` if one was asked for.
+        dataset: Yields ``ecg`` (L, T), ``index`` (the row), and ``label`` if one was asked for.
+            Records of a store are int16 and come with ``gain``, mV a step; made ones are mV.
         table: record_id, patient_id, and what else the manifests say.
         signals: What each store holds, by its name.
         synthetic: Whether any of it is made up.
@@ -83,6 +85,12 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def millivolts(self, row: int) -> NDArray[np.float32]:
+        """The ``(L, T)`` of one record in mV, NaN where nothing was recorded."""
+        item = self.dataset[row]
+        ecg: NDArray[Any] = item["ecg"].numpy()
+        return restore(ecg, float(item["gain"])) if "gain" in item else ecg
 
     def names(self, rows: Sequence[int]) -> list[str]:
         """Record ids."""

@@ -110,6 +110,10 @@ class ECGStore:
             mapped = self._mapped[shard] = np.asarray(mapped)
         return mapped[self._row[index]]
 
+    def gain(self, index: int) -> np.float32:
+        """What a step of a record is, mV."""
+        return np.float32(self._gain[index])
+
     def read(self, index: int) -> NDArray[np.float32]:
         """A record (L, T) in mV; NaN where the source has no value, zeros after n_valid."""
         return restore(self.steps(index), self._gain[index], bool(self._gaps[index]))

@@ -74,7 +74,8 @@ def predict(
     loader = DataLoader(source.dataset, batch_size=batch_size, num_workers=workers)
     for step, batch in enumerate(loader):
         seed_draws(0, step)  # dropout at test (B7) is drawn, and must be drawn again alike
-        ecg = loaded.prepare.to(place)(batch["ecg"].to(place))
+        signals = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
+        ecg = loaded.prepare.to(place)(*signals)
         for name, values in _predict(method, ecg).items():
             found.setdefault(name, []).append(values.cpu())
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ecgfast.train.batches import Batches
 from ecgfast.train.errors import RunError
@@ -49,7 +50,7 @@ class Finite(Callback):
     def _stop(self, trainer: Trainer, step: int, loss: Tensor, index: Tensor | None) -> None:
         data: Batches = trainer.datamodule  # type: ignore[attr-defined]
         places = [] if index is None else index.tolist()
-        found = [i for i in places if not torch.as_tensor(data.dataset[i]["ecg"]).isfinite().all()]
+        found = [i for i in places if not _finite(data, i)]
         if found:
             what = (
                 f"{len(found)} of its {len(places)} records have samples that are not finite: "
@@ -135,3 +136,8 @@ def weights_of(method: Method) -> Weights:
 
 def _list(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _finite(data: Batches, index: int) -> bool:
+    record = data.prepare(default_collate([data.dataset[index]]))["ecg"]
+    return bool(record.isfinite().all())
