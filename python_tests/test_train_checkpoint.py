@@ -230,7 +230,7 @@ def test_each_differing_field_is_named_with_a_way_out():
     assert "leads: encoder expects I II, store S has II I (the same leads in another" in message
     assert "fs: encoder expects 100.0, store S has 500.0" in message
     assert "do: convert the records again" in message
-    assert "--signal.fs 100 --signal.seconds 2 --signal.leads I,II" in message
+    assert "convert SRC STORE --fs 100 --seconds 2 --leads I,II" in message
     every = [field.name for field in dataclasses.fields(Signal)]
     with pytest.raises(ContractError, match="differ in leads, fs, band, notch, normalise:"):
         check_signal(SIGNAL, given, what="--signal", fields=every)

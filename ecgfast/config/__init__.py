@@ -23,6 +23,10 @@ class Signal:
         notch: Mains frequency to take out, Hz; none leaves the signal.
         normalise: none keeps millivolts; lead brings each lead to zero mean and unit variance;
             record divides a record by its root mean square.
+        recipe: A named preprocessing of `ecgfast.transforms.recipes` instead of these three; it may
+            change rate and length. Empty is none.
+        stored_recipe: The one that the records have been through when they were converted
+            (`ecgfast convert --recipe`), so that nothing is left to do. Empty is none.
     """
 
     leads: tuple[str, ...] = LEADS
@@ -31,6 +35,8 @@ class Signal:
     band: tuple[float, float] | None = None
     notch: float | None = None
     normalise: Literal["none", "lead", "record"] = "none"
+    recipe: str = ""
+    stored_recipe: str = ""
 
     def __post_init__(self) -> None:
         if not self.leads:
@@ -45,6 +51,14 @@ class Signal:
             raise ValueError(f"band must be 0 < low < high < fs / 2 = {self.fs / 2}: {self.band}")
         if self.notch is not None and not 0 < self.notch < self.fs / 2:
             raise ValueError(f"notch must lie in (0, {self.fs / 2}) Hz, got {self.notch}")
+        own = self.band is not None or self.notch is not None or self.normalise != "none"
+        if own and self.recipe:
+            raise ValueError(f"recipe {self.recipe} takes the place of band, notch and normalise")
+        if self.stored_recipe and (own or self.recipe):
+            raise ValueError(
+                f"the records have been through recipe {self.stored_recipe}; filter them once: "
+                "without band, notch, normalise and recipe"
+            )
 
     @property
     def samples(self) -> int:

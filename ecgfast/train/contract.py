@@ -51,6 +51,8 @@ class Contract:
 
     Attributes:
         signal: What the encoder expects of an ECG.
+        recipe: All words and numbers of ``signal.recipe``, the scale of the training set among them;
+            what is replayed, whatever the name may come to mean.
         model: Class of the encoder and its ``arguments``, plain values.
         head: The same of the head, if there is one.
         task: What the head gives: ``kind``, ``label``, ``threshold``, ``mean`` and ``sd`` of the
@@ -64,6 +66,7 @@ class Contract:
     """
 
     signal: Signal
+    recipe: dict[str, Any] | None = None
     model: dict[str, Any]
     head: dict[str, Any] | None = None
     task: dict[str, Any] | None = None
@@ -86,7 +89,7 @@ def check_signal(
     *,
     what: str,
     who: str = "encoder",
-    fields: Iterable[str] = ("leads", "fs", "seconds"),
+    fields: Iterable[str] = ("leads", "fs", "seconds", "stored_recipe"),
     way: str | None = None,
 ) -> None:
     """Refuses a signal that an encoder does not expect.
@@ -96,7 +99,7 @@ def check_signal(
         given: What is there.
         what: Where it is, for the message.
         who: Whose the contract is.
-        fields: Which must agree; a store knows leads, fs and seconds, a configuration all.
+        fields: Which must agree; a store knows the four of the default, a configuration all.
         way: What to do about it, where that is not to convert the records again.
 
     Raises:
@@ -117,8 +120,9 @@ def check_signal(
     if way is None:
         way = (
             "convert the records again as it expects them (ecgfast convert SRC STORE "
-            f"--signal.fs {expected.fs:g} --signal.seconds {expected.seconds:g} --signal.leads "
-            f"{','.join(expected.leads)})"
+            f"--fs {expected.fs:g} --seconds {expected.seconds:g} --leads "
+            f"{','.join(expected.leads)}"
+            f"{' --recipe ' + expected.stored_recipe if expected.stored_recipe else ''})"
         )
     raise ContractError(
         f"error[contract] {who} and {what} differ in {', '.join(differ)}:\n"
@@ -129,7 +133,7 @@ def check_signal(
 
 def _value(value: Any) -> str:
     words = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
-    return " ".join(value) if words else str(value)
+    return " ".join(value) if words else str(value) or "none"
 
 
 def _hashes(salt: str, record_ids: Iterable[str]) -> NDArray[np.uint64]:
@@ -150,6 +154,7 @@ def to_json(contract: Contract) -> dict[str, Any]:
     return {
         "version": VERSION,
         "signal": {**signal, "samples": contract.signal.samples, "units": "mV"},
+        "recipe": contract.recipe,
         "embedding_dim": contract.embedding_dim,
         "model": contract.model,
         "head": contract.head,
@@ -178,6 +183,7 @@ def from_json(content: Any) -> Contract:
         raise ValueError("signal.units must be mV")
     samples = given.pop("samples")
     known = {field.name for field in dataclasses.fields(Signal)}
+    given = {"recipe": "", "stored_recipe": ""} | given  # older contracts have none
     if set(given) != known:
         raise ValueError(f"signal must have {sorted(known)}, got {sorted(given)}")
     if len(given["leads"]) > MOST:
@@ -196,9 +202,17 @@ def from_json(content: Any) -> Contract:
         notch = float(_expect(notch, (int, float), "signal.notch"))
     if given["normalise"] not in ("none", "lead", "record"):
         raise ValueError(f"signal.normalise must be none, lead or record: {given['normalise']!r}")
+    for name in ("recipe", "stored_recipe"):
+        _expect(given[name], str, f"signal.{name}")
     signal = Signal(**{**given, "leads": leads, "band": band, "notch": notch})
     if signal.samples != samples:
         raise ValueError(f"signal.samples is {samples}, fs and seconds make {signal.samples}")
+
+    recipe = content.get("recipe")
+    if (recipe is not None) != bool(signal.recipe):
+        raise ValueError(f"signal.recipe is {signal.recipe!r}, and its words are missing or extra")
+    if recipe is not None and _expect(recipe, dict, "recipe").get("name") != signal.recipe:
+        raise ValueError(f"recipe {recipe.get('name')!r} is not signal.recipe {signal.recipe!r}")
 
     def records(name: str) -> Records | None:
         if content[name] is None:
@@ -243,6 +257,7 @@ def from_json(content: Any) -> Contract:
     sha256 = _expect(content["sha256"], dict, "sha256")
     return Contract(
         signal=signal,
+        recipe=recipe,
         model=model,
         head=part("head"),
         task=task(),
