@@ -174,7 +174,9 @@ def test_every_verb_is_listed():
 @pytest.mark.parametrize("room", ROOMS)
 def test_examples_run(room):
     module = importlib.import_module(f"ecgfast.ops.{room}")
-    assert doctest.testmod(module) == doctest.TestResults(failed=0, attempted=1)
+    outcome = doctest.testmod(module)
+    assert outcome.failed == 0
+    assert outcome.attempted >= 1  # one for each public function
 
 
 @pytest.mark.slow
