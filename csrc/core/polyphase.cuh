@@ -28,9 +28,14 @@ __device__ static inline A resample_one(const Stretch& s, const Taps& taps, int 
   const unsigned step = static_cast<unsigned>(j);
   const int row = static_cast<int>((s.row + step) % s.up) * tap_step;
   const int first = static_cast<int>((s.remainder + step * s.down) / s.up);
-  A sum = 0;
-  for (int k = 0; k < per; ++k) sum += taps[row + k] * static_cast<A>(x[first + k]);
-  return sum;
+  A total = 0;
+  for (int begin = 0; begin < per; begin += kStretchOfTaps) {
+    const int end = min(per, begin + static_cast<int>(kStretchOfTaps));
+    A sum = 0;
+    for (int k = begin; k < end; ++k) sum += taps[row + k] * static_cast<A>(x[first + k]);
+    total += sum;
+  }
+  return total;
 }
 
 }  // namespace ecgfast

@@ -15,6 +15,9 @@
 
 namespace ecgfast {
 
+// Taps are summed so many at a stretch, then the stretches: rounding grows with the longer of both.
+constexpr std::int64_t kStretchOfTaps = 64;
+
 struct Polyphase {
   View taps;  // (up, per), dense along per, of the type that sums are made in
   std::int64_t up, down;

@@ -16,21 +16,27 @@ template <typename T, int kOutputs>
 void resample_some(const T* taps, std::int64_t per, const T* x, std::int64_t x_step, T* y,
                    std::int64_t y_step) {
   constexpr int kVectors = kGroup / kLanes<T>;
-  vec_t<T> sum[kOutputs][kVectors] = {};
-  for (std::int64_t k = 0; k < per; ++k) {
-    const vec_t<T> tap = broadcast(taps[k]);
+  for (std::int64_t begin = 0; begin < per; begin += kStretchOfTaps) {
+    const std::int64_t end = begin + kStretchOfTaps < per ? begin + kStretchOfTaps : per;
+    vec_t<T> sum[kOutputs][kVectors] = {};
+    for (std::int64_t k = begin; k < end; ++k) {
+      const vec_t<T> tap = broadcast(taps[k]);
+#pragma GCC unroll 8
+      for (int o = 0; o < kOutputs; ++o) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) {
+          sum[o][v] += tap * load(x + o * x_step + k * kGroup + v * kLanes<T>);
+        }
+      }
+    }
 #pragma GCC unroll 8
     for (int o = 0; o < kOutputs; ++o) {
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) {
-        sum[o][v] += tap * load(x + o * x_step + k * kGroup + v * kLanes<T>);
+        T* const out = y + o * y_step + v * kLanes<T>;
+        store(out, begin == 0 ? sum[o][v] : load(out) + sum[o][v]);
       }
     }
-  }
-#pragma GCC unroll 8
-  for (int o = 0; o < kOutputs; ++o) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) store(y + o * y_step + v * kLanes<T>, sum[o][v]);
   }
 }
 
