@@ -81,7 +81,105 @@ Sections sections_of(const View& sos, bool keep_order) {
     out.steady[k][1] = out.b2[k] * in - out.a2[k] * level;
     out.steady[k][0] = out.b1[k] * in - out.a1[k] * level + out.steady[k][1];
   }
+  double following = 1;  // the level that one at the output of section k ends at
+  for (int k = out.count - 1; k >= 0; --k) {
+    out.rest[k] = following / (1 + out.a1[k] + out.a2[k]);
+    following = out.rest[k] * (out.b0[k] + out.b1[k] + out.b2[k]);
+  }
   return out;
 }
+
+namespace {
+
+struct Matrix {
+  double m[4];
+};
+
+Matrix operator*(const Matrix& a, const Matrix& b) {
+  return {{a.m[0] * b.m[0] + a.m[1] * b.m[2], a.m[0] * b.m[1] + a.m[1] * b.m[3],
+           a.m[2] * b.m[0] + a.m[3] * b.m[2], a.m[2] * b.m[1] + a.m[3] * b.m[3]}};
+}
+
+Matrix power(const Matrix& base, int exponent) {
+  Matrix result{{1, 0, 0, 1}};
+  for (int n = 0; n < exponent; ++n) result = result * base;
+  return result;
+}
+
+template <typename A>
+void set(A (&to)[4], const Matrix& from) {
+  for (int i = 0; i < 4; ++i) to[i] = static_cast<A>(from.m[i]);
+}
+
+// The 2 x 2 step of drive_first: poles on the diagonal, or turned about it.
+Matrix step_of(double a1, double a2) {
+  const double middle = -a1 / 2;
+  const double square = middle * middle - a2;
+  if (square < 0) {
+    const double turn = std::sqrt(-square);
+    return {{middle, -turn, turn, middle}};
+  }
+  // The fast pole first: the slow one then has a small weight where a zero is near, and not two
+  // large ones that cancel.
+  const double slow = middle + std::copysign(std::sqrt(square), middle);
+  return {{slow == 0 ? 0 : a2 / slow, 0, 1, slow}};
+}
+
+}  // namespace
+
+template <typename A>
+Modal<A> modal_of(const Sections& sections, ModalForm form) {
+  Modal<A> out{};
+  out.count = sections.count;
+  out.gain = static_cast<A>(sections.gain);
+  double level = sections.gain;
+  for (int k = 0; k < sections.count; ++k) {
+    ModalSection<A>& m = out.section[k];
+    const double a1 = sections.a1[k];
+    const double b0 = sections.b0[k];
+    Matrix step = step_of(a1, sections.a2[k]);
+    const double first = sections.b1[k] - b0 * a1;  // of what is left beside the direct way
+    const double second = sections.b2[k] - b0 * sections.a2[k];
+    const double weight[2] = {first, (second + first * step.m[3]) / step.m[2]};
+    const Matrix own = step;
+    const double det = (1 - own.m[0]) * (1 - own.m[3]) - own.m[1] * own.m[2];
+    m.direct = static_cast<A>(b0);
+    m.steady[0] = static_cast<A>(level * (1 - own.m[3]) / det);
+    m.steady[1] = static_cast<A>(level * own.m[2] / det);
+    const double sum = 1 + a1 + sections.a2[k];
+    level *= (b0 + sections.b1[k] + sections.b2[k]) / sum;
+    const double following = sections.rest[k] * sum;
+    m.rest[0] =
+        static_cast<A>(following * (weight[0] * (1 - own.m[3]) + weight[1] * own.m[2]) / det);
+    m.rest[1] =
+        static_cast<A>(following * (weight[0] * own.m[1] + weight[1] * (1 - own.m[0])) / det);
+    if (form == ModalForm::read_first) std::swap(step.m[1], step.m[2]);
+    m.scale = static_cast<A>(sections.scale[k]);
+    m.to_s2[0] = static_cast<A>((own.m[0] + a1) * sections.scale[k]);
+    m.to_s2[1] = static_cast<A>(own.m[2] * sections.scale[k]);
+    for (int j = 0; j < 2; ++j) m.weight[j] = static_cast<A>(weight[j]);
+    set(m.step, step);
+    for (int n = 0; n < kReply; ++n) {
+      const Matrix at = power(step, n);
+      const bool driven = form == ModalForm::drive_first;
+      for (int j = 0; j < 2; ++j) {
+        m.reply[n][j] =
+            static_cast<A>(driven ? weight[0] * at.m[j] + weight[1] * at.m[2 + j] : at.m[j]);
+      }
+    }
+    for (int j = 1; j < kChunk / kReply; ++j) set(m.jump[j - 1], power(step, j * kReply));
+    Matrix leap = power(step, kChunk);
+    for (auto& to : m.leap) {
+      set(to, leap);
+      leap = leap * leap;
+    }
+  }
+  return out;
+}
+
+template Modal<float> modal_of<float>(const Sections& sections, ModalForm form);
+template Modal<double> modal_of<double>(const Sections& sections, ModalForm form);
+
+bool needs_double(const Sections&) { return false; }
 
 }  // namespace ecgfast

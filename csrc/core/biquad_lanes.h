@@ -194,22 +194,142 @@ void filter_both_ways(const Sections& sections, T* rows, std::int64_t samples) {
   filter(sections, rows, samples, Direction::backward, states);
 }
 
-// Writes `edge` moments before `rows` and after the last of them; edge < samples.
+// row += the sum of all outputs after the input is over.
+template <typename T>
+void add_rest(const Sections& sections, const States& states, T* row) {
+  for (int lane = 0; lane < kGroup; ++lane) {
+    double sum = 0;
+    for (int k = 0; k < sections.count; ++k) {
+      sum += sections.rest[k] * (states.of[k][0][lane] + states.of[k][1][lane]);
+    }
+    row[lane] = static_cast<T>(static_cast<double>(row[lane]) + sum);
+  }
+}
+
+// Runs the transposed cascade, the map from the gradient of the output to that of the input, over
+// all moments from the last back, in place. `states` are gradients too: in that of the states after
+// the last moment, out that of those before the first.
+template <int kCount, typename T>
+void run_transposed(const Sections& sections, int first, double gain, T* p, std::int64_t samples,
+                    States& states) {
+  using V = vec_t<double>;
+  V s1[2][kCount], s2[2][kCount];
+#pragma GCC unroll 8
+  for (int k = 0; k < kCount; ++k) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      s1[half][k] = load(states.of[first + k][0] + half * kLanes<double>);
+      s2[half][k] = load(states.of[first + k][1] + half * kLanes<double>);
+    }
+  }
+  for (p += (samples - 1) * kGroup; samples > 0; --samples, p -= kGroup) {
+    Moment m = load_moment(p);
+#pragma GCC unroll 8
+    for (int k = kCount - 1; k >= 0; --k) {
+      const int s = first + k;
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) {
+        V& value = half == 0 ? m.low : m.high;
+        const V inner = (value - sections.a1[s] * s1[half][k]) - sections.a2[s] * s2[half][k];
+        value =
+            (sections.b0[s] * inner + sections.b1[s] * s1[half][k]) + sections.b2[s] * s2[half][k];
+        s2[half][k] = s1[half][k];
+        s1[half][k] = inner;
+      }
+    }
+    store_moment(p, {m.low * gain, m.high * gain});
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < kCount; ++k) {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      store(states.of[first + k][0] + half * kLanes<double>, s1[half][k]);
+      store(states.of[first + k][1] + half * kLanes<double>, s2[half][k]);
+    }
+  }
+}
+
+template <int kCount, typename T>
+void transposed_count(const Sections& s, int first, int count, T* p, std::int64_t samples,
+                      States& states) {
+  if constexpr (kCount < kMostAtOnce) {
+    if (count > kCount) return transposed_count<kCount + 1>(s, first, count, p, samples, states);
+  }
+  run_transposed<kCount>(s, first, first == 0 ? s.gain : 1, p, samples, states);
+}
+
+template <typename T>
+void filter_transposed(const Sections& sections, T* rows, std::int64_t samples, States& states) {
+  if (sections.count <= kMostAtOnce) {
+    return transposed_count<1>(sections, 0, sections.count, rows, samples, states);
+  }
+  constexpr std::int64_t kPart = 32;
+  alignas(kVectorBytes) double part[kPart * kGroup];
+  for (std::int64_t end = samples; end > 0; end -= kPart) {
+    const std::int64_t begin = end > kPart ? end - kPart : 0;
+    for (std::int64_t t = begin; t < end; ++t) {
+      store_moment(part + (t - begin) * kGroup, load_moment(rows + t * kGroup));
+    }
+    for (int last = sections.count; last > 0;) {
+      const int first = (last - 1) / kMostAtOnce * kMostAtOnce;
+      transposed_count<1>(sections, first, last - first, part, end - begin, states);
+      last = first;
+    }
+    for (std::int64_t t = begin; t < end; ++t) {
+      store_moment(rows + t * kGroup, load_moment(part + (t - begin) * kGroup));
+    }
+  }
+}
+
+// Writes the `edge` moments that lie before the first of rows to where `rows` point, and before.
+template <typename T>
+void extend_before(Pad pad, std::int64_t edge, T* rows) {
+  for (std::int64_t j = 1; j <= edge; ++j) {
+    const T* const x = rows + j * kGroup;
+    T* const out = rows - j * kGroup;
+    for (int lane = 0; lane < kGroup; ++lane) {
+      out[lane] = pad == Pad::odd    ? 2 * rows[lane] - x[lane]
+                  : pad == Pad::even ? x[lane]
+                                     : rows[lane];
+    }
+  }
+}
+
+// Writes the `edge` moments that come after the moment `last` to `out`.
+template <typename T>
+void extend_after(Pad pad, std::int64_t edge, const T* last, T* out) {
+  for (std::int64_t j = 1; j <= edge; ++j, out += kGroup) {
+    const T* const x = last - j * kGroup;
+    for (int lane = 0; lane < kGroup; ++lane) {
+      out[lane] = pad == Pad::odd    ? 2 * last[lane] - x[lane]
+                  : pad == Pad::even ? x[lane]
+                                     : last[lane];
+    }
+  }
+}
+
+// Both, next to the `samples` moments of `rows`; edge < samples.
 template <typename T>
 void extend(Pad pad, std::int64_t edge, T* rows, std::int64_t samples) {
-  T* const last = rows + (samples - 1) * kGroup;
-  for (std::int64_t j = 1; j <= edge; ++j) {
-    const std::int64_t away = j * kGroup;
-    for (int lane = 0; lane < kGroup; ++lane) {
-      const T before = rows[away + lane];
-      const T after = last[lane - away];
-      rows[lane - away] = pad == Pad::odd    ? 2 * rows[lane] - before
-                          : pad == Pad::even ? before
-                                             : rows[lane];
-      last[lane + away] = pad == Pad::odd    ? 2 * last[lane] - after
-                          : pad == Pad::even ? after
-                                             : last[lane];
+  extend_before(pad, edge, rows);
+  extend_after(pad, edge, rows + (samples - 1) * kGroup, rows + samples * kGroup);
+}
+
+// The transpose of an extension: adds what the `edge` moments of `out` have to the moments that
+// they came from. `step` leads from one moment to the next away from the signal, kGroup at its end
+// and -kGroup at its start, and `last` is the moment that they stand beside.
+template <typename T>
+void fold(Pad pad, std::int64_t edge, const T* out, std::int64_t step, T* last) {
+  for (int lane = 0; lane < kGroup; ++lane) {
+    double own = 0;
+    for (std::int64_t j = 0; j < edge; ++j) {
+      const T value = out[j * step + lane];
+      if (pad == Pad::odd) last[lane - (j + 1) * step] -= value;
+      if (pad == Pad::even) last[lane - (j + 1) * step] += value;
+      if (pad == Pad::odd) own += 2 * static_cast<double>(value);
+      if (pad == Pad::constant) own += static_cast<double>(value);
     }
+    last[lane] = static_cast<T>(static_cast<double>(last[lane]) + own);
   }
 }
 
