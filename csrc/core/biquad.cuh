@@ -39,19 +39,23 @@ __device__ static __forceinline__ void turn(const A (&m)[4], A& u, A& v, A p = 0
   u = next;
 }
 
-// One sample through a section: takes x, returns y, moves the states.
-template <ModalForm kForm, typename A>
+// One sample through a section: returns y, moves the states. kSlow adds a small change to them, so
+// that a pole near 1 is not rounded as 1 is; fast poles do without the two additions.
+template <ModalForm kForm, bool kSlow, typename A>
 __device__ static __forceinline__ A modal_step(const ModalSection<A>& m, A x, A through, A& u,
                                                A& v) {
-  if constexpr (kForm == ModalForm::drive_first) {
-    const A y = m.weight[1] * v + (m.weight[0] * u + through);
-    turn(m.step, u, v, x);
-    return y;
+  constexpr bool kDriven = kForm == ModalForm::drive_first;
+  const A y = kDriven ? m.weight[1] * v + (m.weight[0] * u + through) : u + through;
+  const A in_u = kDriven ? x : m.weight[0] * x;
+  const A in_v = kDriven ? A(0) : m.weight[1] * x;
+  if constexpr (kSlow) {
+    const A change = m.less[0] * u + (m.step[1] * v + in_u);
+    v += m.less[1] * v + (m.step[2] * u + in_v);
+    u += change;
   } else {
-    const A y = u + through;
-    turn(m.step, u, v, m.weight[0] * x, m.weight[1] * x);
-    return y;
+    turn(m.step, u, v, in_u, in_v);
   }
+  return y;
 }
 
 // Section m over the tile, in place. `state` (2) holds the states before the tile. If end is
@@ -68,17 +72,22 @@ __device__ static inline void run_modal(const ModalSection<A>& m, A (&x)[kChunk]
   if (keeps) {
 #pragma unroll
     for (int n = 0; n < kChunk; ++n) {
-      if (n < own) modal_step<kForm>(m, x[n], A(0), end_u, end_v);
+      if (n < own) modal_step<kForm, true>(m, x[n], A(0), end_u, end_v);
     }
   }
   A u = 0;
   A v = 0;
-  if (m.direct == A(1)) {
+  if (m.direct != A(1)) {
 #pragma unroll
-    for (int n = 0; n < kChunk; ++n) x[n] = modal_step<kForm>(m, x[n], x[n], u, v);
+    for (int n = 0; n < kChunk; ++n) {
+      x[n] = modal_step<kForm, true>(m, x[n], m.direct * x[n], u, v);
+    }
+  } else if (m.slow) {
+#pragma unroll
+    for (int n = 0; n < kChunk; ++n) x[n] = modal_step<kForm, true>(m, x[n], x[n], u, v);
   } else {
 #pragma unroll
-    for (int n = 0; n < kChunk; ++n) x[n] = modal_step<kForm>(m, x[n], m.direct * x[n], u, v);
+    for (int n = 0; n < kChunk; ++n) x[n] = modal_step<kForm, false>(m, x[n], x[n], u, v);
   }
 
 #pragma unroll

@@ -51,6 +51,8 @@ struct ModalSection {
   A direct;
   A weight[2];
   A step[4];                       // row by row
+  A less[2];                       // its diagonal less 1
+  bool slow;                       // if that is small
   A reply[kReply][2];              // to a state, without input
   A jump[kChunk / kReply - 1][4];  // step^8, step^16, ...
   A leap[6][4];                    // step^40, step^80, step^160, ...

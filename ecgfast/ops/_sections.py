@@ -21,14 +21,14 @@ MOST_SECTIONS = 16  # kMaxSections there
 
 def sections(sos: Sos) -> Tensor:
     """The sections as a float64 tensor on the CPU, of the right shape; looks at no value."""
-    table = torch.as_tensor(sos)
+    table = torch.as_tensor(sos, dtype=torch.float64)  # rows of numbers too, at all their digits
     if table.dim() != 2 or table.shape[1] != 6 or len(table) == 0:
         raise ValueError(f"sos must be (K, 6) with K > 0, got {tuple(table.shape)}")
     if len(table) > MOST_SECTIONS:
         raise ValueError(f"sos must have {MOST_SECTIONS} sections at most, got {len(table)}")
     if table.requires_grad:
         raise ValueError("sos has no gradient here: pass sos.detach()")
-    return table.to("cpu", torch.float64)
+    return table.cpu()
 
 
 def refuse_unstable(sos: Tensor) -> None:
