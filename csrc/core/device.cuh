@@ -174,6 +174,7 @@ __device__ static __forceinline__ float sqrt_approx(float x) {
   return y;
 }
 
+__device__ static __forceinline__ int count_bits(unsigned bits) { return __popc(bits); }
 __device__ static __forceinline__ unsigned bits_of(float x) { return __float_as_uint(x); }
 __device__ static __forceinline__ unsigned long long bits_of(double x) {
   return static_cast<unsigned long long>(__double_as_longlong(x));

@@ -265,6 +265,7 @@ To same_bits(From from) {
 
 }  // namespace emulator
 
+static inline int count_bits(unsigned bits) { return __builtin_popcount(bits); }
 static inline unsigned bits_of(float x) { return emulator::same_bits<unsigned>(x); }
 static inline unsigned long long bits_of(double x) {
   return emulator::same_bits<unsigned long long>(x);
