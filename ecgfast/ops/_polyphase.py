@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_TERM = 10_000  # of up and down, without their common divisor
-MOST_TAPS = 4096  # of one output
+MOST_TAPS = 4096  # of one sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +63,11 @@ def kaiser_filter(up: int, down: int, beta: float) -> NDArray[np.float64]:
 def polyphase(taps: NDArray[np.float64], offset: int, up: int, down: int) -> Polyphase:
     """Any filter, cut into the rows that outputs take. ``taps[offset]`` stands at time 0."""
     per = -(-len(taps) // up)
-    if per > MOST_TAPS:
+    most = -(-len(taps) // min(up, down))  # of the gradient too, whose terms are exchanged
+    if most > MOST_TAPS:
         raise ValueError(
-            f"resampling by {up} / {down} with a filter of {len(taps)} taps needs {per} of them for"
-            f" each output, more than {MOST_TAPS}; resample in two steps or shorten the filter"
+            f"resampling by {up} / {down} with a filter of {len(taps)} taps needs {most} of them"
+            f" for a sample, more than {MOST_TAPS}; resample in two steps or shorten the filter"
         )
     phases = np.zeros(per * up)
     phases[: len(taps)] = taps
