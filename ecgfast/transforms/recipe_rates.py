@@ -45,7 +45,16 @@ class Resample(Word):
             raise ValueError(f"Resample needs fs > 0, and mode of {', '.join(_MODES)}, got {self}")
 
     def fuses(self, at: Place) -> bool:
-        return self.fs == at.fs or self.mode in ("polyphase", "linear")
+        if self.fs == at.fs or self.mode in ("polyphase", "linear"):
+            return True
+        return self.mode == "ends" and self._ends(at) is not None
+
+    def _ends(self, at: Place) -> ResampleBy | None:
+        """Its grid as a ratio, which not every length gives in numbers that one pass takes."""
+        try:
+            return ResampleBy(self.after(at)[1] - 1, at.samples - 1, mode="linear")
+        except ValueError:
+            return None
 
     def _ratio(self, at: Place) -> Fraction:
         return Fraction(str(self.fs)) / Fraction(str(at.fs))
@@ -62,7 +71,7 @@ class Resample(Word):
         if self.fs == at.fs:
             return at.fs, at.samples
         exact = at.samples * self._ratio(at)
-        if self.fuses(at):
+        if self.mode in ("polyphase", "linear"):
             self._step(at)
             return self.fs, -int(-exact // 1)
         length = int(exact) if self.mode == "fourier" else round(exact)
@@ -88,7 +97,14 @@ class Resample(Word):
         return times[0] + self._positions(at) * spacing
 
     def steps(self, at: Place) -> tuple[Step, ...]:
-        return () if self.fs == at.fs else (self._step(at),)
+        if self.fs == at.fs:
+            return ()
+        if self.mode != "ends":
+            return (self._step(at),)
+        step = self._ends(at)
+        assert step is not None, "asked for what does not fuse"
+        # upwards there is room for a few moments behind the last sample
+        return step, CropSamples(0, self.after(at)[1])
 
     def apply(self, ecg: Tensor, at: Place) -> Tensor:
         if self.fs == at.fs:
@@ -96,6 +112,8 @@ class Resample(Word):
         length = self.after(at)[1]
         if self.mode == "ends":
             return _draw_lines(ecg, self._positions(at))
+        if ecg.numel() == 0:  # of which some FFTs want nothing
+            return ecg.new_zeros(*ecg.shape[:-1], length)
         kept = min(length, at.samples)
         spectrum = torch.fft.rfft(ecg, dim=-1)[..., : kept // 2 + 1].clone()
         if kept % 2 == 0:  # what lies at half the lower rate stands for two frequencies
