@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/border.h"
 
@@ -23,10 +22,8 @@ bool has_gain(const Row& s) {
   return std::fabs(s.b0) > 1e-3 * std::max(std::fabs(s.b1), std::fabs(s.b2));
 }
 
-// Designs compute b2 as |zero|^2: a unit in the last place off is where rounding left it.
-bool is_sharp(const Row& s) {
-  return std::fabs(s.b2 / s.b0 - 1) <= 2 * std::numeric_limits<double>::epsilon();
-}
+// To the last digit: near a pole close to 1 that digit shows.
+bool is_sharp(const Row& s) { return s.b2 == s.b0; }
 
 }  // namespace
 
@@ -184,8 +181,8 @@ template Modal<float> modal_of<float>(const Sections& sections, ModalForm form);
 template Modal<double> modal_of<double>(const Sections& sections, ModalForm form);
 
 // Between sections a signal is as much larger as the gain is smaller, and float ends at 1e38. And
-// what rounds in a section is nearly as large at the output: with 6 sections Butterworth filters and
-// notches stay below 1e-6 of the peak of the output, with 8 narrow ones reach it.
+// what rounds in a section is nearly as large at the output: with 6 sections Butterworth filters
+// and notches stay below 1e-6 of the peak of the output, with 8 narrow ones reach it.
 bool needs_double(const Sections& sections) {
   return std::fabs(sections.gain) < 1e-30 || sections.count > 6;
 }

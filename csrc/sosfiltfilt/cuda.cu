@@ -53,7 +53,7 @@ __device__ int shorter(std::int64_t rest) { return rest < kTile ? static_cast<in
 // One block a row. Grid: rows. Reads x, writes y and one count; a row of more than a tile also
 // writes and reads its scratch.
 template <typename A, typename T, bool kOneTile>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kOneTile ? 0 : 1)
     forward_kernel(Forward job, const __grid_constant__ Modal<A> modal) {
   using C = acc_t<T>;
   ECGFAST_SHARED(C, tile, kTileShared);
@@ -138,7 +138,7 @@ __device__ void fold(Pad pad, std::int64_t samples, std::int64_t edge, const Get
 // One block a row. Grid: rows. Reads grad_y, writes grad_x; a row of more than a tile also writes
 // and reads its scratch.
 template <typename A, typename T, bool kOneTile>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, 1)
     backward_kernel(Backward job, const __grid_constant__ Modal<A> modal) {
   using C = acc_t<T>;
   ECGFAST_SHARED(C, tile, kTileShared);
