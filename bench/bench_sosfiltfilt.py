@@ -24,7 +24,7 @@ SHAPES = [(64, 12, 5000), (256, 12, 5000)]  # (N, L, T)
 
 
 def _scipys(function):
-    return lambda x, sos: torch.from_numpy(function(sos, x.numpy()))
+    return lambda x, sos: torch.from_numpy(function(sos, x.numpy()).copy())  # strides are negative
 
 
 PROVIDERS = {"ecgfast": sosfiltfilt, "scipy": _scipys(scipy.signal.sosfiltfilt)}

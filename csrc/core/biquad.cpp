@@ -25,6 +25,11 @@ bool has_gain(const Row& s) {
 // To the last digit: near a pole close to 1 that digit shows.
 bool is_sharp(const Row& s) { return s.b2 == s.b0; }
 
+bool is_power_of_two(double value) {
+  int exponent = 0;
+  return std::fabs(std::frexp(value, &exponent)) == 0.5;
+}
+
 }  // namespace
 
 Sections sections_of(const View& sos, bool keep_order) {
@@ -46,7 +51,12 @@ Sections sections_of(const View& sos, bool keep_order) {
         rows[k].a0 == 1 && stable(rows[k]) && std::isfinite(rows[k].b0 + rows[k].b1 + rows[k].b2),
         "sos has a section that is not finite, not stable, or whose a0 is not 1");
   }
-  out.form = std::all_of(rows, end, has_gain) ? Form::unit : Form::full;
+  // States that travel are scaled by every b0 but the first: exactly, or not at all.
+  const bool scales = std::all_of(rows, end, has_gain) &&
+                      (!keep_order || std::all_of(rows + 1, end, [](const Row& s) {
+                        return is_power_of_two(s.b0);
+                      }));
+  out.form = scales ? Form::unit : Form::full;
   if (out.form == Form::unit) {
     if (!keep_order) {
       std::stable_sort(rows, end,

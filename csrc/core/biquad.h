@@ -30,7 +30,8 @@ struct Sections {
 
 // From sos (K, 6), dense float64 on the host: b0 b1 b2 1 a1 a2 a section, every pole inside the
 // unit circle, else std::invalid_argument. Unless keep_order, a section without zeros on the unit
-// circle goes to the front, where it costs less; only rounding and states show it.
+// circle goes to the front, where it costs less; only rounding and states show it. With it, scipy's
+// states are a power of two times ours, so that they come and go without rounding.
 Sections sections_of(const View& sos, bool keep_order);
 
 // What CUDA kernels run instead: 40 samples a thread, 128 threads; replies to a state are tabulated
