@@ -1,4 +1,7 @@
-"""sosfiltfilt and sosfilt against scipy and their references: values, gradients, edges, torch."""
+"""sosfiltfilt and sosfilt against scipy and their references: values, gradients, edges, torch.
+
+Long because the room has two functions, each with a gradient.
+"""
 
 from __future__ import annotations
 
