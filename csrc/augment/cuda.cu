@@ -10,7 +10,7 @@ constexpr int kSamples = 4;  // a thread: those of one counter of the noise
 constexpr int kCounters = 16;
 
 // One thread a record. Grid: N / 128. Reads an id, writes a row of the plan.
-__global__ void __launch_bounds__(kThreads) draw_kernel(Draw job) {
+__global__ void __launch_bounds__(kThreads, 4) draw_kernel(Draw job) {
   const std::int64_t n = static_cast<std::int64_t>(block_index()) * kThreads + thread_index();
   if (n >= job.plan.size[0]) return;
   const PhiloxKey key = philox_key(global<const std::int64_t>(job.seed)[0]);
@@ -71,7 +71,7 @@ __device__ static inline Moment moment_at(const Apply& job, const Plan& plan, co
 // One block a record and 512 samples of y. Grid: N, S / 512. Reads these samples of x in all leads
 // and a row of the plan, which stays in cache, writes y.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) apply_kernel(Apply job) {
+__global__ void __launch_bounds__(kThreads, 4) apply_kernel(Apply job) {
   using A = acc_t<T>;
   const std::int64_t n = block_index();
   const std::int64_t counter =

@@ -50,7 +50,7 @@ __device__ static inline Found<A> block_first(Found<A> found) {
 
 // One block a group. Grid: groups. Reads x (twice), writes y and two indices.
 template <typename T, int kBlock>
-__global__ void __launch_bounds__(kBlock) forward_kernel(MinMax job) {
+__global__ void __launch_bounds__(kBlock, 1) forward_kernel(MinMax job) {
   using A = acc_t<T>;
   const Group group = group_at(job.x, job.extremes, block_index());
   const std::int64_t length = job.x.size[2];
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kBlock) forward_kernel(MinMax job) {
 
 // One block a group. Grid: groups. Reads x and g (twice) and two indices, writes dx.
 template <typename T, int kBlock>
-__global__ void __launch_bounds__(kBlock) backward_kernel(MinMaxBackward job) {
+__global__ void __launch_bounds__(kBlock, 1) backward_kernel(MinMaxBackward job) {
   using A = acc_t<T>;
   const Group group = group_at(job.x, job.extremes, block_index());
   const std::int64_t length = job.x.size[2];
