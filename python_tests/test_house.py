@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "report": {"config", "eval"},
-    "cli": {"config", "data", "eval", "ops", "report", "systems", "testing", "train"},
+    "cli": {"config", "data", "eval", "ops", "report", "systems", "testing", "train", "transforms"},
 }
 # what may be imported outside these places
 ONLY_IN = {

@@ -20,6 +20,12 @@ def options(parser: Parser) -> None:
     parser.add_argument("--fs", type=float, default=250.0, help="rate of the store, Hz")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of its records")
     parser.add_argument("--leads", default="all", help="names with commas; all is the twelve")
+    parser.add_argument(
+        "--recipe",
+        default="",
+        help="named preprocessing that records at --fs go through; the store has its rate, and "
+        "training names it by --signal.stored_recipe",
+    )
     parser.add_argument("--records", default="", help="list of records in SOURCE, one a line")
     reading_options(parser)
     parser.add_argument(
@@ -81,10 +87,12 @@ def run(words: Namespace) -> None:
     leads = LEADS if words.leads == "all" else lead_names(words.leads, "--leads")
     try:
         signal = Signal(leads=leads, fs=words.fs, seconds=words.seconds)
+        recipe = _recipe(words.recipe, signal) if words.recipe else None
     except ValueError as error:
         raise Fail(2, f"error: {error}") from None
     plan = Plan(
         signal=signal,
+        recipe=recipe,
         reading=reading(words),
         policy=parse_policy(filter(None, words.policy.split(","))),
         derive=words.derive_leads,
@@ -120,6 +128,19 @@ def run(words: Namespace) -> None:
         raise Fail(3, "error[no_records] every record was rejected; see above")
     scheme = " --scheme ptbxl" if "strat_fold" in outcome.manifest else ""
     print(f"next     ecgfast split {words.store} --by patient{scheme}")
+
+
+def _recipe(name: str, signal: Any) -> Any:
+    """The recipe of a name, for records of a signal."""
+    from ecgfast.transforms.recipes import recipe_named
+    from ecgfast.transforms.signal import OneRecord
+
+    recipe = recipe_named(name)
+    if recipe.unscaled() != recipe:
+        print(f"note     {name}: its scale of a training set is left to training")
+        recipe = recipe.unscaled()
+    recipe.result(signal.fs, signal.samples)
+    return OneRecord(recipe)
 
 
 def reading(words: Namespace) -> Any:
@@ -164,6 +185,8 @@ def report(path: str, total: int) -> None:
     signal, manifest = store.signal, store.manifest
     size = sum(file.stat().st_size for file in store.path.glob("signals-*.npy")) / 1e6
     shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
+    if signal.stored_recipe:
+        shape += f" after recipe {signal.stored_recipe}"
     print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({size:.0f} MB)")
     rejected = read_rejected(store)
     if len(rejected):

@@ -48,6 +48,8 @@ def run(words: Namespace) -> None:
 def _print(summary: dict[str, Any], show: int) -> None:
     contract = summary["contract"]
     shape = f"{len(contract['leads'])} leads x {contract['seconds']:g} s at {contract['fs']:g} Hz"
+    if contract.get("recipe"):
+        shape += f" after recipe {contract['recipe']['name']}"
     kind = " SYNTHETIC" if summary["synthetic"] else ""
     print(f"store    {summary['store']}: {summary['records']}{kind} records, {shape}")
     unknown = summary["patients_unknown"]

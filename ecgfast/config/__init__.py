@@ -26,7 +26,7 @@ class Signal:
         recipe: A named preprocessing of `ecgfast.transforms.recipes` instead of these three; it may
             change rate and length. Empty is none.
         stored_recipe: The one that the records have been through when they were converted
-            (`ecgfast convert --recipe`), so that nothing is left to do. Empty is none.
+            (`ecgfast convert --recipe`), so that nothing is left but to normalise. Empty is none.
     """
 
     leads: tuple[str, ...] = LEADS
@@ -51,13 +51,13 @@ class Signal:
             raise ValueError(f"band must be 0 < low < high < fs / 2 = {self.fs / 2}: {self.band}")
         if self.notch is not None and not 0 < self.notch < self.fs / 2:
             raise ValueError(f"notch must lie in (0, {self.fs / 2}) Hz, got {self.notch}")
-        own = self.band is not None or self.notch is not None or self.normalise != "none"
-        if own and self.recipe:
+        filtered = self.band is not None or self.notch is not None
+        if self.recipe and (filtered or self.normalise != "none"):
             raise ValueError(f"recipe {self.recipe} takes the place of band, notch and normalise")
-        if self.stored_recipe and (own or self.recipe):
+        if self.stored_recipe and (filtered or self.recipe):
             raise ValueError(
                 f"the records have been through recipe {self.stored_recipe}; filter them once: "
-                "without band, notch, normalise and recipe"
+                "without band, notch and recipe"
             )
 
     @property

@@ -54,6 +54,8 @@ FATAL = {
     "unreadable",
     "unsafe_path",
 }
+# what is said of millivolts as recorded, and not after a recipe
+OF_RAW_SIGNALS = {"amplitude_outlier", "lead_relation", "saturation", "unit_suspect"}
 
 
 @dataclass(frozen=True, kw_only=True)

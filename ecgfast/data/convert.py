@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,12 +34,29 @@ CHUNK = 16  # items that a worker gets at a time
 ARCHIVE_CHUNK = 2048  # of an archive, which is read from its beginning each time
 
 
+class Recipe(Protocol):
+    """A named preprocessing; ``ecgfast.transforms.signal.OneRecord`` is one. It can be pickled."""
+
+    name: str
+    units: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """All its words and numbers, plain."""
+
+    def result(self, fs: float, samples: int) -> tuple[float, int]:
+        """Rate and length that come out."""
+
+    def __call__(self, ecg: NDArray[np.float64], fs: float) -> NDArray[np.float64]:
+        """Does it to (L, T) mV with NaN where nothing was recorded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What shall become of the records.
 
     Attributes:
-        signal: Leads, rate, length of the store.
+        signal: Leads, rate, length that all records are brought to.
+        recipe: What they go through after that; the store has the rate and length that it gives.
         reading: How the sources are read.
         policy: Issue names that are to be kept or rejected against their habit.
         derive: Compute III, aVR, aVL and aVF from I and II where they are absent.
@@ -50,6 +67,7 @@ class Plan:
     """
 
     signal: Signal = field(default_factory=Signal)
+    recipe: Recipe | None = None
     reading: Reading = field(default_factory=Reading)
     policy: Mapping[str, Policy] = field(default_factory=dict)
     derive: bool = False
@@ -57,6 +75,18 @@ class Plan:
     crop: Literal["first", "centre"] = "first"
     min_seconds: float = 0.0
     limits: Limits = field(default_factory=Limits)
+
+    def stored(self) -> Signal:
+        """What the store holds."""
+        if self.recipe is None:
+            return self.signal
+        fs, samples = self.recipe.result(self.signal.fs, self.signal.samples)
+        return replace(self.signal, fs=fs, seconds=samples / fs, stored_recipe=self.recipe.name)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, for store.json."""
+        recipe = None if self.recipe is None else self.recipe.to_dict()
+        return json.loads(json.dumps({**asdict(replace(self, recipe=None)), "recipe": recipe}))
 
 
 @dataclass(frozen=True)
@@ -137,7 +167,7 @@ def convert(
         "command": "convert",
         "sources": [root.name for root in roots],
         "records": len(items),
-        "plan": json.loads(json.dumps(asdict(plan))),
+        "plan": plan.plain(),
         "labels": [table.name for table in tables],
     }
     keys = {item.record_id: _keys(item, id_pattern) for item in items}
@@ -146,7 +176,9 @@ def convert(
     ).hexdigest()
     writer = StoreWriter(
         store,
-        plan.signal,
+        plan.stored(),
+        recipe=None if plan.recipe is None else plan.recipe.to_dict(),
+        units="mV" if plan.recipe is None else plan.recipe.units,
         made_by=made_by,
         plan=word,
         overwrite=overwrite,
@@ -206,6 +238,10 @@ def prepare(item: Item, ecg: ECG | BadRecord, plan: Plan) -> Ready:
         rejecting, more = apply_policy(cropped, plan.policy)
         if rejecting:
             return Ready(item, None, issues=tuple(rejecting))
+        if plan.recipe is not None:
+            out = plan.recipe(out, plan.signal.fs)
+            stored = plan.stored()
+            valid = min(round(valid * stored.fs / plan.signal.fs), stored.samples)
         steps, gain = quantise(out)
     except Exception as error:  # whatever a strange record brings about must not end the run
         text = f"{type(error).__name__}: {str(error)[:160]}"

@@ -154,6 +154,8 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None) -> Sou
 
 
 def _make(splits: Sequence[str], signal: Signal, patients: int, label: str | None) -> Source:
+    if signal.stored_recipe:
+        raise DataError(f"error[recipe] {SYNTHETIC} has been through no recipe")
     if patients < 1:
         raise DataError(f"error[empty] {SYNTHETIC} of {patients} patients; name --data.paths")
     ecg, columns = make_cohort(patients, signal=signal, seed=0)

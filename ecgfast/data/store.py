@@ -35,7 +35,7 @@ class ECGStore:
     Attributes:
         path: Its folder.
         manifest: A row a record; see `COLUMNS` and the labels after them.
-        signal: Leads, rate, and length; no filter, no normalisation.
+        signal: Leads, rate, length, and the recipe that the records have been through, if any.
         about: What store.json says.
     """
 
@@ -43,7 +43,10 @@ class ECGStore:
         self.path, self.about, self.manifest = path, about, manifest
         contract = about["contract"]
         self.signal = Signal(
-            leads=tuple(contract["leads"]), fs=contract["fs"], seconds=contract["seconds"]
+            leads=tuple(contract["leads"]),
+            fs=contract["fs"],
+            seconds=contract["seconds"],
+            stored_recipe=(contract.get("recipe") or {}).get("name", ""),
         )
         self._shard = manifest["shard"].to_numpy(np.int64)
         self._row = manifest["row"].to_numpy(np.int64)

@@ -39,6 +39,8 @@ class StoreWriter:
     Args:
         path: Folder, made if need be.
         signal: Leads, rate, and length of all records.
+        recipe: All words of the preprocessing that they have been through, which the signal names.
+        units: mV, or none after a recipe that normalises.
         made_by: Anything of plain values that says where they come from.
         synthetic: The records are made up.
         plan: A word for what is being done; a folder of another plan is refused.
@@ -51,6 +53,8 @@ class StoreWriter:
         path: str | Path,
         signal: Signal,
         *,
+        recipe: Mapping[str, Any] | None = None,
+        units: str = "mV",
         made_by: Mapping[str, Any] | None = None,
         synthetic: bool = False,
         plan: str = "",
@@ -64,7 +68,13 @@ class StoreWriter:
             "complete": False,
             "plan": plan,
             "synthetic": synthetic,
-            "contract": _contract(signal),
+            "contract": {
+                "leads": list(signal.leads),
+                "fs": signal.fs,
+                "seconds": signal.seconds,
+                "units": units,
+                "recipe": dict(recipe) if recipe else None,
+            },
             "made_by": dict(made_by or {}),
         }
         self._begin(plan, overwrite)
@@ -273,15 +283,6 @@ def remove_store(path: Path) -> None:
         for file in path.glob(pattern):
             file.unlink()
     shutil.rmtree(path / PARTS, ignore_errors=True)
-
-
-def _contract(signal: Signal) -> dict[str, Any]:
-    return {
-        "leads": list(signal.leads),
-        "fs": signal.fs,
-        "seconds": signal.seconds,
-        "units": "mV",
-    }
 
 
 def _issue_rows(record_id: str, source: str, issues: Iterable[Issue]) -> list[list[Any]]:

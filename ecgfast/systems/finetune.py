@@ -25,6 +25,7 @@ from ecgfast.systems.parts import (
     from_description,
     make_encoder,
     preparation,
+    settled_recipe,
 )
 from ecgfast.train.batches import Batches
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_encoder, load_weights
@@ -57,6 +58,7 @@ def build(config: Config) -> Run:
     validation = _open(config, (config.validation,)) if config.validation else None
     if validation is not None:
         check_source(validation, signal, chosen=start is None)
+    recipe = settled_recipe(signal, train) if start is None else start.recipe
     labels = train.column(config.label).astype(np.float64)
     _check_classes(config, labels)
 
@@ -81,7 +83,7 @@ def build(config: Config) -> Run:
     batch_size = min(fit.batch_size, len(train))  # a small share of the labels may not fill one
     batches = Batches(
         train.dataset,
-        preparation(signal),
+        preparation(signal, recipe),
         partial(StepSampler, len(train), batch_size, seed=fit.seed),
         seed=fit.seed,
         batch_size=batch_size,
@@ -91,6 +93,7 @@ def build(config: Config) -> Run:
     )
     contract = Contract(
         signal=signal,
+        recipe=recipe,
         model=model,
         head={"class": "Head", "arguments": arguments},
         task={
@@ -137,7 +140,7 @@ def load_run(folder: str | Path) -> Loaded:
             raise ContractError(
                 f"error[contract] {folder}: head and encoder differ in embedding_dim"
             )
-    return Loaded(encoder.eval(), head, preparation(contract.signal), contract)
+    return Loaded(encoder.eval(), head, preparation(contract.signal, contract.recipe), contract)
 
 
 def _with_signal_of(start: Contract, config: Config) -> Config:

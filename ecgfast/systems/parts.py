@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from ecgfast.config import Signal
 from ecgfast.data.source import Source
 from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.train.contract import Contract, ContractError, check_signal
+from ecgfast.train.errors import RunError
+from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import Prepare
 
 ENCODERS: dict[str, type[nn.Module]] = {"ResNet1d": ResNet1d}
 MOST_PARAMETERS = 2**29
+SCALED_BY = 4096  # training records that a recipe takes its scale from
 HEADS: dict[str, type[nn.Module]] = {"Head": Head}
 
 
@@ -45,9 +50,60 @@ def from_description(part: dict[str, Any], known: dict[str, type[nn.Module]]) ->
         raise ContractError(f"error[contract] {name} does not take {arguments}: {error}") from error
 
 
-def preparation(signal: Signal) -> Prepare:
-    """Filters and normalisation of a contract."""
-    return Prepare(fs=signal.fs, band=signal.band, notch=signal.notch, normalise=signal.normalise)
+def settled_recipe(signal: Signal, train: Source) -> dict[str, Any] | None:
+    """The words of the recipe that a signal names, with the scale of the training records.
+
+    Raises:
+        RunError: There is no such recipe, or it cannot be done to such records.
+    """
+    if not signal.recipe:
+        return None
+    try:
+        recipe = recipe_named(signal.recipe)
+        before = recipe.unscaled()
+        before.result(signal.fs, signal.samples)
+        if before != recipe:
+            recipe = recipe.scaled(*_scale(train, before, signal.fs))
+        recipe.result(signal.fs, signal.samples)
+    except ValueError as error:
+        raise RunError(f"error[recipe] {error} (--signal.recipe)", code=2) from error
+    return recipe.to_dict()
+
+
+def _scale(train: Source, before: Recipe, fs: float) -> tuple[float, float]:
+    """Mean and standard deviation of all samples of at most SCALED_BY training records."""
+    prepare = Prepare(fs=fs, recipe=before)
+    rows = np.unique(np.linspace(0, len(train) - 1, min(len(train), SCALED_BY)).round()).astype(int)
+    moments = np.zeros(3)  # samples, their sum, that of their squares; in double, and mV are small
+    for some in np.array_split(rows, -(-len(rows) // 64)):
+        batch = default_collate([train.dataset[int(row)] for row in some])
+        found = prepare(*[batch[name] for name in ("ecg", "gain") if name in batch]).double()
+        found = found[found.isfinite()]
+        moments += [found.numel(), float(found.sum()), float(found.square().sum())]
+    count, total, squares = moments
+    mean = total / count if count else 0.0
+    spread = float(np.sqrt(max(squares / count - mean**2, 0))) if count else 0.0
+    if not spread > 0:
+        raise ValueError(f"recipe {before.name!r}: all {len(rows)} training records are flat")
+    return mean, spread
+
+
+def preparation(signal: Signal, recipe: dict[str, Any] | None = None) -> Prepare:
+    """Filters and normalisation of a contract.
+
+    Raises:
+        ContractError: The words of the recipe are no recipe that this ecgfast knows.
+    """
+    if recipe is None:
+        return Prepare(
+            fs=signal.fs, band=signal.band, notch=signal.notch, normalise=signal.normalise
+        )
+    try:
+        words = Recipe.from_dict(recipe)
+        words.result(signal.fs, signal.samples)
+    except (TypeError, ValueError) as error:
+        raise ContractError(f"error[contract] {error}") from error
+    return Prepare(fs=signal.fs, recipe=words)
 
 
 def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> None:
@@ -66,6 +122,8 @@ def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> Non
             f"to train on these records as they are: --signal.fs {given.fs:g} --signal.seconds "
             f"{given.seconds:g} --signal.leads {','.join(given.leads)}"
         )
+        if given.stored_recipe:
+            way += f" --signal.stored_recipe {given.stored_recipe}"
         check_signal(
             signal,
             given,
@@ -78,9 +136,10 @@ def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> Non
 def describe(contract: Contract) -> str:
     """The signal of a contract in one line."""
     signal = contract.signal
+    shape = f"{len(signal.leads)} leads, {signal.fs:g} Hz, {signal.seconds:g} s, mV"
+    if signal.recipe or signal.stored_recipe:
+        done = f"recipe {signal.recipe}" if signal.recipe else f"stored by {signal.stored_recipe}"
+        return f"{shape}, {done}"
     band = "no band" if signal.band is None else f"{signal.band[0]:g}-{signal.band[1]:g} Hz"
     notch = "" if signal.notch is None else f", notch {signal.notch:g} Hz"
-    return (
-        f"{len(signal.leads)} leads, {signal.fs:g} Hz, {signal.seconds:g} s, mV, {band}{notch}, "
-        f"normalise {signal.normalise}"
-    )
+    return f"{shape}, {band}{notch}, normalise {signal.normalise}"

@@ -9,7 +9,7 @@ from ecgfast.data.sampler import StepSampler
 from ecgfast.data.source import open_source
 from ecgfast.methods.triplet import Triplet
 from ecgfast.miners.extreme import NearestFarthest
-from ecgfast.systems.parts import check_source, make_encoder, preparation
+from ecgfast.systems.parts import check_source, make_encoder, preparation, settled_recipe
 from ecgfast.train.batches import Batches
 from ecgfast.train.contract import Contract, Records
 from ecgfast.train.fit import Run
@@ -22,6 +22,7 @@ def build(config: Config) -> Run:
         data.paths, data.splits, signal=signal, patients=data.patients, limit=data.limit
     )
     check_source(source, signal, chosen=True)
+    recipe = settled_recipe(signal, source)
     encoder, model = make_encoder(
         num_leads=len(signal.leads),
         embedding_dim=config.embedding_dim,
@@ -33,7 +34,7 @@ def build(config: Config) -> Run:
     method = Triplet(encoder, miner, margin=config.margin, optim=config.optim)
     batches = Batches(
         source.dataset,
-        preparation(signal),
+        preparation(signal, recipe),
         partial(StepSampler, len(source), fit.batch_size, seed=fit.seed, order=config.order),
         seed=fit.seed,
         batch_size=fit.batch_size,
@@ -42,6 +43,7 @@ def build(config: Config) -> Run:
     )
     contract = Contract(
         signal=signal,
+        recipe=recipe,
         model=model,
         synthetic=source.synthetic,
         trained_on=Records.of(source.column("record_id")),

@@ -51,8 +51,8 @@ class Contract:
 
     Attributes:
         signal: What the encoder expects of an ECG.
-        recipe: All words and numbers of ``signal.recipe``, the scale of the training set among them;
-            what is replayed, whatever the name may come to mean.
+        recipe: All words and numbers of ``signal.recipe``, with the training set's scale: what is
+            replayed, whatever the name may come to mean.
         model: Class of the encoder and its ``arguments``, plain values.
         head: The same of the head, if there is one.
         task: What the head gives: ``kind``, ``label``, ``threshold``, ``mean`` and ``sd`` of the

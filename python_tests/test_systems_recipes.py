@@ -1,0 +1,190 @@
+"""A named preprocessing from the command line to the checkpoint and back, and in a conversion."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ecgfast.cli import main
+from ecgfast.config import Fit, Optim, Signal, Store
+from ecgfast.config import finetune as tuning
+from ecgfast.config import ssl_dml as pretraining
+from ecgfast.data.source import open_source
+from ecgfast.data.store import ECGStore
+from ecgfast.data.synthetic import write_cohort
+from ecgfast.systems import finetune, ssl_dml
+from ecgfast.systems.parts import settled_recipe
+from ecgfast.systems.predict import predict
+from ecgfast.train.contract import ContractError
+from ecgfast.train.errors import RunError
+from ecgfast.train.fit import fit
+from ecgfast.transforms import recipes
+from python_tests.test_data_convert import make, write
+
+SIGNAL = Signal(fs=500, seconds=2, recipe="default")
+HOW = Fit(steps=2, batch_size=8, accelerator="cpu", devices=1, progress=False)
+DATA = Store(patients=16, splits=("all",))
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """Not here: the switch slows torch's own layers down."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    small = {"embedding_dim": 8, "width": 4, "optim": Optim(warmup_steps=0)}
+    how = dataclasses.replace(HOW, out=str(out))
+    fit(ssl_dml.build, pretraining.Config(signal=SIGNAL, data=DATA, fit=how, **small))
+    return out
+
+
+def test_a_run_keeps_the_words_and_the_scale_of_its_training_records(run):
+    kept = json.loads((run / "contract.json").read_text())
+    assert kept["signal"]["recipe"] == kept["recipe"]["name"] == "default"
+    source = open_source((), ("all",), signal=SIGNAL, patients=16)
+    ecg = np.stack([source.millivolts(row) for row in range(len(source))])
+    plain = recipes.RECIPES["default"].unscaled().reference(ecg, SIGNAL.fs)
+    last = kept["recipe"]["steps"][-1]
+    assert last["std"] == pytest.approx(plain.std(), rel=1e-5)
+    assert last["mean"] == pytest.approx(plain.mean(), abs=1e-6)
+    loaded = finetune.load_run(run)
+    got = loaded.prepare(torch.from_numpy(ecg[:4]))
+    assert got.shape == (4, 12, 500)  # 2 s at 250 Hz
+    expected = (plain[:4] - plain.mean()) / plain.std()
+    assert np.abs(got.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_what_was_trained_is_replayed_whatever_the_name_comes_to_mean(run, monkeypatch):
+    before = predict(run, splits=("all",), patients=6)["embedding"]
+    other = dataclasses.replace(recipes.RECIPES["neurokit"], name="default")
+    monkeypatch.setitem(recipes.RECIPES, "default", other)
+    assert np.array_equal(predict(run, splits=("all",), patients=6)["embedding"], before)
+
+
+def test_fine_tuning_takes_the_encoders_recipe_and_its_scale(run, tmp_path):
+    config = tuning.Config(
+        init=str(run),
+        data=Store(patients=16),
+        hidden=4,
+        fit=dataclasses.replace(HOW, out=str(tmp_path / "tuned")),
+    )
+    fit(finetune.build, config)
+    first, second = (
+        json.loads((folder / "contract.json").read_text()) for folder in (run, tmp_path / "tuned")
+    )
+    assert first["recipe"] == second["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda kept: kept["recipe"].update(name="other"), "is not signal.recipe"),
+        (lambda kept: kept.update(recipe=None), "missing or extra"),
+        (lambda kept: kept["recipe"]["steps"][0].update(step="Explode"), "unknown step 'Explode'"),
+        (lambda kept: kept["recipe"]["steps"][1].update(high=900.0), "900"),
+        (lambda kept: kept["recipe"]["steps"][-1].update(std=0.0), "std"),
+        (lambda kept: kept["recipe"].update(steps=7), "."),
+        (lambda kept: kept["recipe"]["steps"][0].update(fs="fast"), "."),
+    ],
+)
+def test_words_that_somebody_changed_are_refused(run, tmp_path, change, message):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    kept = json.loads((run / "contract.json").read_text())
+    change(kept)
+    (folder / "contract.json").write_text(json.dumps(kept))
+    with pytest.raises(ContractError, match=message):
+        finetune.load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": "defualt"}, "unknown recipe 'defualt'; known are default"),
+        ({"recipe": "st_mem"}, "cannot keep 9 s"),
+        ({"fs": 60.0}, r"recipe 'default'.*40"),  # after the resampling there is nothing of 40 Hz
+    ],
+)
+def test_a_recipe_that_cannot_be_done_ends_the_run_before_it_begins(tmp_path, change, message):
+    signal = dataclasses.replace(SIGNAL, **change)
+    source = open_source((), ("all",), signal=signal, patients=4)
+    if change == {"fs": 60.0}:
+        monkeyed = dataclasses.replace(
+            recipes.RECIPES["default"], words=recipes.RECIPES["default"].words[1:]
+        )
+        with pytest.raises(ValueError, match=message):
+            monkeyed.result(signal.fs, signal.samples)
+        return
+    with pytest.raises(RunError, match=message) as failed:
+        settled_recipe(signal, source)
+    assert failed.value.code == 2
+
+
+def test_flat_training_records_give_no_scale():
+    source = open_source((), ("all",), signal=SIGNAL, patients=4)
+    for part in source.dataset.parts:
+        part.ecg.zero_()
+    with pytest.raises(RunError, match="training records are flat"):
+        settled_recipe(SIGNAL, source)
+
+
+def test_a_signal_is_filtered_once():
+    with pytest.raises(ValueError, match="takes the place of band"):
+        Signal(recipe="default", notch=50.0)
+    with pytest.raises(ValueError, match="have been through recipe neurokit; filter them once"):
+        Signal(stored_recipe="neurokit", recipe="default")
+    Signal(stored_recipe="neurokit", normalise="lead")
+
+
+def test_a_conversion_records_the_recipe_that_its_records_went_through(tmp_path, capsys):
+    ecg = make(3)
+    ecg[4, 50:60] = np.nan
+    for n, signal in enumerate([make(1), make(2), ecg]):
+        write(tmp_path / "src", f"r{n}", signal)
+    store = tmp_path / "store"
+    words = ["convert", str(tmp_path / "src"), str(store), "--fs", "200", "--seconds", "2"]
+    main([*words, "--recipe", "default", "--policy", "nan_values=keep"])
+    assert "its scale of a training set is left to training" in capsys.readouterr().out
+    opened = ECGStore.open(store)
+    kept = opened.about["contract"]
+    assert (kept["fs"], kept["units"], kept["recipe"]["name"]) == (250, "mV", "default")
+    assert opened.signal == Signal(fs=250, seconds=2, stored_recipe="default")
+    plain = recipes.RECIPES["default"].unscaled()
+    got, expected = opened.read(0), plain.reference(make(1)[None], 200)[0]
+    assert np.abs(got - expected).max() <= 2e-3  # steps of 1 uV in the source
+    holes = np.isnan(opened.read(2))
+    assert holes.sum() in (12, 13) and holes[4].sum() == holes.sum()
+
+    with pytest.raises(SystemExit) as usage:
+        main([*words[:2], str(tmp_path / "other"), "--recipe", "defualt"])
+    assert usage.value.code == 2
+    assert "unknown recipe 'defualt'; known are default" in capsys.readouterr().err
+
+
+def test_training_on_such_a_store_must_say_so(tmp_path):
+    for n in range(10):
+        write(tmp_path / "src", f"r{n}", make(n))
+    store = tmp_path / "store"
+    words = ["convert", str(tmp_path / "src"), str(store), "--fs", "200", "--seconds", "2"]
+    main([*words, "--recipe", "neurokit"])
+    how = dataclasses.replace(HOW, out=str(tmp_path / "run"))
+    data = Store(paths=(str(store),), splits=("all",))
+    signal = Signal(fs=200, seconds=2)
+    small = {"data": data, "embedding_dim": 8, "width": 4, "fit": how}
+    with pytest.raises(ContractError, match="stored_recipe: --signal expects none, .* neurokit"):
+        ssl_dml.build(pretraining.Config(signal=signal, **small))
+    signal = dataclasses.replace(signal, stored_recipe="neurokit", normalise="lead")
+    ssl_dml.build(pretraining.Config(signal=signal, **small))
+    write_cohort(tmp_path / "raw", 4, signal=Signal(fs=200, seconds=2), seed=0)
+    data = dataclasses.replace(data, paths=(str(tmp_path / "raw"),))
+    with pytest.raises(ContractError, match="stored_recipe"):
+        ssl_dml.build(pretraining.Config(signal=signal, **{**small, "data": data}))
