@@ -8,11 +8,13 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.signal import firwin, resample_poly
+from scipy.signal import firwin
 
 from ecgfast.config import Signal
 from ecgfast.data.records import ECG, Issue
+from ecgfast.ops import resample_poly
 
 Array = NDArray[np.float64]
 # a lead as so much of I and so much of II; exact for simultaneous leads of one amplifier
@@ -70,14 +72,15 @@ def resample(signal: Array, fs: float, to: float) -> Array:
     if ratio == 1 or signal.shape[1] == 0:
         return signal
     gap = ~np.isfinite(signal)
-    if gap.any():
-        signal, at = signal.copy(), np.arange(signal.shape[1])
-        for lead, missing in zip(signal, gap, strict=True):
-            known = ~missing
-            lead[missing] = np.interp(at[missing], at[known], lead[known]) if known.any() else 0.0
-    # the line through both ends is taken off first: a filter sees no step at the ends
     up, down = ratio.numerator, ratio.denominator
-    out: Array = resample_poly(signal, up, down, axis=1, window=_low_pass(up, down), padtype="line")
+    out: Array = resample_poly(
+        torch.from_numpy(np.ascontiguousarray(signal)),
+        up,
+        down,
+        window=_low_pass(up, down),
+        padtype="line",  # through both ends, and taken off first: a filter sees no step there
+        on_gap="interpolate",
+    ).numpy()
     if gap.any():
         nearest = np.minimum(np.arange(out.shape[1]) / float(ratio) + 0.5, gap.shape[1] - 1).astype(
             int
