@@ -183,7 +183,7 @@ def from_json(content: Any) -> Contract:
         raise ValueError("signal.units must be mV")
     samples = given.pop("samples")
     known = {field.name for field in dataclasses.fields(Signal)}
-    given = {"recipe": "", "stored_recipe": ""} | given  # older contracts have none
+    given = dict[str, Any]({"recipe": "", "stored_recipe": ""}) | given  # older ones lack them
     if set(given) != known:
         raise ValueError(f"signal must have {sorted(known)}, got {sorted(given)}")
     if len(given["leads"]) > MOST:
