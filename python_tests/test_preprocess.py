@@ -180,6 +180,21 @@ def test_what_comes_in_flat_goes_out_zero(device, scope, kind, eps):
     expect_near(got, steps, x)
 
 
+@pytest.mark.parametrize("kind", ["zscore", "min_max", "rms"])
+def test_a_lead_that_is_not_there_does_not_show_in_the_numbers_of_its_record(device, kind):
+    x = make_ecg(2, 5, 600, device=device)
+    x[0, 3] = torch.nan
+    steps = (Filter(NOTCH), Normalise(kind, "record"))
+    got = preprocess(x, steps, on_gap="interpolate", restore=True)
+    assert got[0, 3].isnan().all()
+    others = [0, 1, 2, 4]
+    alone = preprocess(x[:1, others], steps)
+    torch.testing.assert_close(got[:1, others], alone, rtol=1e-6, atol=1e-6)
+    x[1] = torch.nan
+    nothing = preprocess(x[1:], steps, on_gap="interpolate")
+    assert not nothing.any()
+
+
 def test_an_offset_of_300_mv_costs_no_more_than_its_own_rounding(device):
     x = make_ecg(2, 3, 2000, device=device) + 300.0
     truth = preprocess_reference(x, (Filter(HIGH_PASS),), dtype=torch.float64)

@@ -21,7 +21,8 @@
 //           on the CPU, in chunks of the modal form on a device; means and squares in two passes,
 //           in f64 on the CPU. The same bits whatever the batch, its order and the threads
 // Edges     T >= 1; a missing sample is the code `missing` or not finite, and is counted in gaps;
-//           a row that comes in flat is 0 after a normalisation of its own (`low` of min_max);
+//           a row that comes in flat is 0 after a normalisation of its own (`low` of min_max); one
+//           of no sample at all has no part in the numbers of its record;
 //           NaN in y only where restore asks for it; N = 0 is a no-op
 // Mirrors   preprocess_reference in ecgfast/ops/preprocess.py
 #pragma once

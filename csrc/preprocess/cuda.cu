@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(A) == 8 ? 2 : 3)
   const Tools<A> tools{states, joint, first_value, last_value};
   const std::int64_t size = job.moments * static_cast<std::int64_t>(sizeof(T));
   Line<T> line{dynamic_shared<T>(), dynamic_shared<T>((job.buffers - 1) * size), 0, 0};
-  const Shared<T> flats = dynamic_shared<T>(job.buffers * size);  // of the rows of a record
+  const Shared<T> came = dynamic_shared<T>(job.buffers * size);  // a Came for each row of a record
   const int front = static_cast<int>(job.front);
   const int leads = static_cast<int>(job.x.size[1]);
   const int rows = job.by_record ? leads : 1;
@@ -34,10 +34,11 @@ __global__ void __launch_bounds__(kThreads, sizeof(A) == 8 ? 2 : 3)
       const std::int64_t r = first_row + l;
       bool flat;
       if (from == 0) {
-        flat = load_row(job, r, line, tools);
-        if (job.by_record && thread_index() == 0) flats[l] = flat ? T(1) : T(0);
+        const Came how = load_row(job, r, line, tools);
+        flat = how != Came::moving;
+        if (job.by_record && thread_index() == 0) came[l] = static_cast<T>(static_cast<int>(how));
       } else {
-        flat = flats[l] != T(0);
+        flat = came[l] != T(0);
         line.first = front;
         line.samples = held;
         const Shared<T> x = line.begin();
@@ -71,17 +72,24 @@ __global__ void __launch_bounds__(kThreads, sizeof(A) == 8 ? 2 : 3)
     if (next == job.steps) return;
 
     held = line.samples;
+    const T absent = static_cast<T>(static_cast<int>(Came::absent));
     bool flat = true;
-    for (int l = 0; l < rows; ++l) flat = flat && flats[l] != T(0);
+    int present = 0;
+    for (int l = 0; l < rows; ++l) {
+      present += came[l] != absent ? 1 : 0;
+      flat = flat && came[l] != T(0);
+    }
+    const bool none = present == 0;  // then all count
     // Each thread meets what it has written itself.
-    level = level_of<T>(job.step[next].normalise, static_cast<std::int64_t>(rows) * held, flat,
-                        [&](const auto& body) {
-                          for (int l = 0; l < rows; ++l) {
-                            const Global<T> x =
-                                update<T>(job.held) + (first_row + l) * job.held_step;
-                            for (int t = thread_index(); t < held; t += kThreads) body(T(x[t]));
-                          }
-                        });
+    level = level_of<T>(
+        job.step[next].normalise, static_cast<std::int64_t>(none ? rows : present) * held, flat,
+        [&](const auto& body) {
+          for (int l = 0; l < rows; ++l) {
+            if (!none && came[l] == absent) continue;
+            const Global<T> x = update<T>(job.held) + (first_row + l) * job.held_step;
+            for (int t = thread_index(); t < held; t += kThreads) body(T(x[t]));
+          }
+        });
   }
 }
 

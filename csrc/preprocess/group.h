@@ -19,7 +19,8 @@ struct Group {
   T* first;  // sample 0, in the buffer
   std::int64_t samples, row;
   int count;
-  bool flat[kGroup];  // as they came in
+  bool flat[kGroup];    // as they came in
+  bool absent[kGroup];  // of no sample
   double value[kGroup], centre[kGroup], scale[kGroup];
 };
 
@@ -129,6 +130,7 @@ void load_group(const Preprocess& job, Group<T>& group) {
       seen[lane].flat = filled(job.on_gap, group.samples, group.first + lane);
     }
     group.flat[lane] = seen[lane].flat;
+    group.absent[lane] = seen[lane].gaps == group.samples && job.on_gap != OnGap::keep;
   }
 }
 
@@ -201,14 +203,22 @@ struct Owners {
   Group<T>* groups;
   std::int64_t rows, width;
 
-  // Calls body(value, centre, scale, flat) with those of row i.
+  // Calls body(group, lane) with the rows of an owner.
   template <typename Body>
   void each(std::int64_t begin, const Body& body) const {
     for (std::int64_t i = begin; i < begin + width; ++i) {
-      Group<T>& group = groups[i / kGroup];
-      const int lane = static_cast<int>(i % kGroup);
-      body(group.value[lane], group.centre[lane], group.scale[lane], group.flat[lane]);
+      body(groups[i / kGroup], static_cast<int>(i % kGroup));
     }
+  }
+  // Likewise with those that count: absent rows do only where there is no other. Returns how many.
+  template <typename Body>
+  std::int64_t present(std::int64_t begin, const Body& body) const {
+    std::int64_t count = 0;
+    each(begin, [&](Group<T>& group, int lane) { count += group.absent[lane] ? 0 : 1; });
+    each(begin, [&](Group<T>& group, int lane) {
+      if (count == 0 || !group.absent[lane]) body(group, lane);
+    });
+    return count == 0 ? width : count;
   }
   template <typename Body>
   void all(const Body& body) const {
@@ -233,29 +243,29 @@ void measure(const Normalise& how, const Owners<T>& owners) {
   }
   for (std::int64_t begin = 0; begin < owners.rows; begin += owners.width) {
     double sum = 0, low = __builtin_inf();
-    owners.each(begin, [&](double value, double centre, double, bool) {
-      sum += value;
-      low = centre < low ? centre : low;
+    const std::int64_t present = owners.present(begin, [&](Group<T>& group, int lane) {
+      sum += group.value[lane];
+      low = group.centre[lane] < low ? group.centre[lane] : low;
     });
-    const double count = static_cast<double>(owners.width * owners.groups->samples);
+    const double count = static_cast<double>(present * owners.groups->samples);
     const double centre = how.by == By::zscore ? sum / count : how.by == By::rms ? 0 : low;
-    owners.each(begin, [&](double, double& own, double, bool) { own = centre; });
+    owners.each(begin, [&](Group<T>& group, int lane) { group.centre[lane] = centre; });
   }
   if (how.by != By::min_max) owners.all(squares<T>);
   for (std::int64_t begin = 0; begin < owners.rows; begin += owners.width) {
     double sum = 0, high = -__builtin_inf(), low = 0;
     bool flat = true;
-    owners.each(begin, [&](double value, double centre, double, bool still) {
-      sum += value;
-      high = value > high ? value : high;
-      low = centre;
-      flat = flat && still;
+    const std::int64_t present = owners.present(begin, [&](Group<T>& group, int lane) {
+      sum += group.value[lane];
+      high = group.value[lane] > high ? group.value[lane] : high;
+      low = group.centre[lane];
+      flat = flat && group.flat[lane];
     });
-    const double count = static_cast<double>(owners.width * owners.groups->samples);
+    const double count = static_cast<double>(present * owners.groups->samples);
     const double divisor = how.by == By::min_max ? high - low + how.eps : root(sum / count, how);
     const double span = how.by == By::min_max ? how.high - how.low : 1;
     const double scale = flat || divisor == 0 ? 0 : span / divisor;
-    owners.each(begin, [&](double, double, double& own, bool) { own = scale; });
+    owners.each(begin, [&](Group<T>& group, int lane) { group.scale[lane] = scale; });
   }
 }
 

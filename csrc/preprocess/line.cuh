@@ -28,6 +28,9 @@ struct Tools {
   Shared<int> first, last;  // (kThreads)
 };
 
+// How a row came in: absent is one of no sample, and flat as well.
+enum class Came : int { moving = 0, flat = 1, absent = 2 };
+
 // A row in shared memory, and a second buffer of its size.
 template <typename T>
 struct Line {
@@ -156,9 +159,9 @@ __device__ void fill(const Line<T>& line, OnGap how, const Tools<A>& tools) {
   sync_block();
 }
 
-// Row r in mV, gaps counted and filled. Returns whether it is flat.
+// Row r in mV, gaps counted and filled.
 template <typename T, typename A>
-__device__ bool load_row(const Preprocess& job, std::int64_t r, Line<T>& line,
+__device__ Came load_row(const Preprocess& job, std::int64_t r, Line<T>& line,
                          const Tools<A>& tools) {
   const std::int64_t n = r / job.x.size[1];
   const std::int64_t l = r % job.x.size[1];
@@ -179,7 +182,8 @@ __device__ bool load_row(const Preprocess& job, std::int64_t r, Line<T>& line,
   gaps = block_sum<kThreads>(gaps);
   if (thread_index() == 0) global<std::int32_t>(job.gaps)[r] = gaps;
   if (gaps > 0 && job.on_gap != OnGap::keep) fill(line, job.on_gap, tools);
-  return is_flat(line);
+  if (gaps == line.samples && job.on_gap != OnGap::keep) return Came::absent;
+  return is_flat(line) ? Came::flat : Came::moving;
 }
 
 template <typename T>

@@ -160,7 +160,8 @@ class Normalise(Described):
     numbers of a training set, in mV.
 
     A lead that comes in flat, and a record of such leads, is 0 after it (``min_max``: ``low``).
-    Samples that were missing and filled count as the rest.
+    Samples that were missing and filled count as the rest, but a lead of no sample at all has no
+    part in the numbers of its record.
 
     Args:
         kind: One of the four.

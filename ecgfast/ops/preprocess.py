@@ -151,15 +151,17 @@ def preprocess_reference(
         if on_gap == "interpolate" and not lost[row].all():
             y[row] = np.interp(at, at[~lost[row]], y[row][~lost[row]])
     flat = np.ptp(y, axis=2, keepdims=True) == 0
+    absent = lost.all(axis=2, keepdims=True)
+    absent &= ~absent.all(axis=1, keepdims=True)  # where all leads are, all count
     for step in steps:
-        y, at = _step_reference(step, y, at, flat)
+        y, at = _step_reference(step, y, at, flat, absent)
     if restore:
         nearest = np.minimum(np.floor(at + 0.5).astype(int), x.shape[2] - 1)
         y = np.where(lost[:, :, nearest], np.nan, y)
     return torch.from_numpy(y.copy()).to(x.device, dtype)
 
 
-def _step_reference(step: Step, y: Any, at: Any, flat: Any) -> tuple[Any, Any]:
+def _step_reference(step: Step, y: Any, at: Any, flat: Any, absent: Any) -> tuple[Any, Any]:
     from scipy import signal
 
     if isinstance(step, Filter):
@@ -185,12 +187,15 @@ def _step_reference(step: Step, y: Any, at: Any, flat: Any) -> tuple[Any, Any]:
     if step.kind == "fixed":
         mean, std = (np.reshape(np.array(v), (-1, 1)) for v in (step.mean, step.std))
         return (y - mean) / std, at
-    low = y.min(axis=over, keepdims=True)
-    mean = {"zscore": y.mean(axis=over, keepdims=True), "min_max": low, "rms": 0.0}[step.kind]
+    how: Any = {"axis": over, "keepdims": True}
+    if step.scope == "record":  # a lead of no sample has no part in it
+        how["where"] = ~absent
+    low = y.min(initial=np.inf, **how)
+    mean = {"zscore": y.mean(**how), "min_max": low, "rms": 0.0}[step.kind]
     if step.kind == "min_max":
-        divisor = y.max(axis=over, keepdims=True) - low + step.eps
+        divisor = y.max(initial=-np.inf, **how) - low + step.eps
     else:
-        square = np.square(y - mean).mean(axis=over, keepdims=True)
+        square = np.square(y - mean).mean(**how)
         divisor = np.sqrt(square + step.eps) if step.eps_inside else np.sqrt(square) + step.eps
     still = flat.all(axis=over[:-1], keepdims=True) | (divisor == 0)
     unit = np.where(still, 0.0, (y - mean) / np.where(still, 1.0, divisor))
