@@ -51,13 +51,18 @@ class Signal:
             raise ValueError(f"band must be 0 < low < high < fs / 2 = {self.fs / 2}: {self.band}")
         if self.notch is not None and not 0 < self.notch < self.fs / 2:
             raise ValueError(f"notch must lie in (0, {self.fs / 2}) Hz, got {self.notch}")
-        filtered = self.band is not None or self.notch is not None
-        if self.recipe and (filtered or self.normalise != "none"):
-            raise ValueError(f"recipe {self.recipe} takes the place of band, notch and normalise")
-        if self.stored_recipe and (filtered or self.recipe):
+        set_too = [f"--signal.{n} null" for n in ("band", "notch") if getattr(self, n) is not None]
+        if self.stored_recipe and (set_too or self.recipe):
+            set_too += ["--signal.recipe ''"] * bool(self.recipe)
             raise ValueError(
                 f"the records have been through recipe {self.stored_recipe}; filter them once: "
-                "without band, notch and recipe"
+                f"add {' '.join(set_too)}"
+            )
+        set_too += ["--signal.normalise none"] * (self.normalise != "none")
+        if self.recipe and set_too:
+            raise ValueError(
+                f"recipe {self.recipe} takes the place of band, notch and normalise: add "
+                f"{' '.join(set_too)}"
             )
 
     @property
