@@ -234,7 +234,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path):
         write(tmp_path / "src", f"r{n:02}", make(n))
     edit(tmp_path / "src" / "r02.dat", lambda b: b[:-1])
     write(tmp_path / "src", "r15", make(3))  # a duplicate of one that the first run has written
-    args = [sys.executable, "-c", CRASH, str(tmp_path / "src"), str(tmp_path / "killed")]
+    args = [sys.executable, "-P", "-c", CRASH, str(tmp_path / "src"), str(tmp_path / "killed")]
     assert subprocess.run(args).returncode == -signal.SIGKILL
     with pytest.raises(DataError, match=r"error\[unfinished_store\].*same convert command"):
         ECGStore.open(tmp_path / "killed")

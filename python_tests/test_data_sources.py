@@ -123,4 +123,4 @@ def test_help_loads_neither_numpy_nor_pandas(verb):
             assert not {{"torch", "numpy", "pandas", "wfdb"}} & set(sys.modules)
             sys.exit(end.code)
     """
-    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL).returncode == 0
