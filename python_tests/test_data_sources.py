@@ -123,4 +123,5 @@ def test_help_loads_neither_numpy_nor_pandas(verb):
             assert not {{"torch", "numpy", "pandas", "wfdb"}} & set(sys.modules)
             sys.exit(end.code)
     """
-    assert subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+    done = subprocess.run([sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
