@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(Forward job) {
 // A block computes 64 rows by 64 columns of the gradient, a thread 4 x 4. Grid: row tiles by column
 // tiles, the latter the faster. Reads x, y, distance and its gradient, writes grad_x.
 template <bool kSigns, typename T>
-__global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 2) backward_kernel(Backward job) {
   using A = acc_t<T>;
   ECGFAST_SHARED(A, weights, kDepth * kPitch);
   ECGFAST_SHARED(A, others, kDepth * kPitch);
