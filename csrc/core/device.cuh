@@ -179,6 +179,10 @@ __device__ static __forceinline__ unsigned bits_of(float x) { return __float_as_
 __device__ static __forceinline__ unsigned long long bits_of(double x) {
   return static_cast<unsigned long long>(__double_as_longlong(x));
 }
+// The bits of floats that are not negative are in their order: one instruction from sm_90 on.
+__device__ static __forceinline__ float least_of(float a, float b, float c) {
+  return __int_as_float(__vimin3_s32(__float_as_int(a), __float_as_int(b), __float_as_int(c)));
+}
 __device__ static __forceinline__ float from_bits(unsigned bits) { return __uint_as_float(bits); }
 __device__ static __forceinline__ double from_bits(unsigned long long bits) {
   return __longlong_as_double(static_cast<long long>(bits));

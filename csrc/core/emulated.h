@@ -267,6 +267,7 @@ To same_bits(From from) {
 
 static inline int count_bits(unsigned bits) { return __builtin_popcount(bits); }
 static inline unsigned bits_of(float x) { return emulator::same_bits<unsigned>(x); }
+static inline float least_of(float a, float b, float c) { return min(min(a, b), c); }
 static inline unsigned long long bits_of(double x) {
   return emulator::same_bits<unsigned long long>(x);
 }

@@ -1,0 +1,264 @@
+// CPU kernels of dtw, compiled once for each instruction set; see contract.h.
+//
+// A pair is computed in strips of rows of x. A lane owns kHeight neighbouring rows, the last lane
+// the first rows; lane after lane stands one column further back, so that what a lane needs from
+// the rows above it was made by its neighbour a step ago. The columns of a step then lie side by
+// side in y: one load for each lead serves all rows of a strip. The bottom row of a strip goes to
+// `above`, in place: its columns there have been read by then.
+#include "core/simd.h"
+#include "core/triangle.h"
+#include "dtw/contract.h"
+
+namespace ecgfast::dtw::ECGFAST_ISA {
+namespace {
+
+constexpr int kHeight = 4;  // rows a lane: as many sums run side by side
+
+template <typename T>
+constexpr T kFar = static_cast<T>(__builtin_inf());
+
+template <typename T>
+struct Unsigned;
+template <>
+struct Unsigned<float> {
+  typedef std::uint32_t vector __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct Unsigned<double> {
+  typedef std::uint64_t vector __attribute__((vector_size(kVectorBytes)));
+};
+template <typename T>
+using count_t = typename Unsigned<T>::vector;
+
+template <typename T>
+vec_t<T> least(vec_t<T> a, vec_t<T> b) {
+  return a < b ? a : b;
+}
+
+// Lane k of the result is lane k + 1 of v; the last one is the first of `next`.
+template <typename T, int... kLane>
+vec_t<T> pass_down(vec_t<T> v, vec_t<T> next, std::integer_sequence<int, kLane...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, next, (kLane + 1)...);
+#else
+  return __builtin_shuffle(v, next, bits_t<T>{(kLane + 1)...});
+#endif
+}
+
+template <typename T>
+vec_t<T> root_of(vec_t<T> v) {
+  for (int k = 0; k < kLanes<T>; ++k) v[k] = std::sqrt(v[k]);
+  return v;
+}
+
+// A strip on its way through the columns.
+template <typename T, Cost kCost>
+struct Strip {
+  using V = vec_t<T>;
+
+  V cost[kHeight];  // D of each lane's rows, in its latest column
+  V diagonal;       // what is above the first row of a lane, a column back
+  const T* x;       // [lead][kHeight][lane]
+  const T* y;       // column 0, then as many for each lead as `pitch`
+  std::int64_t pitch;
+  std::int64_t leads;
+  T* above;           // column 0 of the row above
+  count_t<T> offset;  // column - row - lo of each lane's first row, at step 0
+  std::int64_t span;  // hi - lo
+
+  static V apart(V a, V b) {
+    const V difference = a - b;
+    return kCost == Cost::l1 ? magnitude<T>(difference) : difference;
+  }
+
+  static V add(V sum, V term) { return kCost == Cost::l1 ? sum + term : sum + term * term; }
+
+  // Steps [s, end): the last lane stands on column s.
+  template <bool kBand>
+  void run(std::int64_t s, std::int64_t end) {
+    constexpr int kW = kLanes<T>;
+    constexpr auto lanes = std::make_integer_sequence<int, kW>{};
+    V d[kHeight];
+    for (int r = 0; r < kHeight; ++r) d[r] = cost[r];
+    V corner = diagonal;
+    const T* columns = y + s - (kW - 1);
+    for (; s < end; ++s, ++columns) {
+      V c[kHeight];
+      const V first = load(columns);
+#pragma GCC unroll 4
+      for (int r = 0; r < kHeight; ++r) {
+        const V term = apart(first, load(x + r * kW));
+        c[r] = kCost == Cost::l1 ? term : add(V{}, term);
+      }
+      for (std::int64_t l = 1; l < leads; ++l) {
+        const V column = load(columns + l * pitch);
+#pragma GCC unroll 4
+        for (int r = 0; r < kHeight; ++r) {
+          c[r] = add(c[r], apart(column, load(x + (l * kHeight + r) * kW)));
+        }
+      }
+
+      V up = pass_down<T>(d[kHeight - 1], load(above + s), lanes);
+      V back = corner;
+      corner = up;
+#pragma GCC unroll 4
+      for (int r = 0; r < kHeight; ++r) {
+        if constexpr (kCost == Cost::euclidean) c[r] = root_of<T>(c[r]);
+        V value = c[r] + least<T>(least<T>(back, d[r]), up);
+        if constexpr (kBand) {
+          using U = std::decay_t<decltype(offset[0])>;
+          value = offset + static_cast<U>(s - r) <= static_cast<U>(span) ? value : V{} + kFar<T>;
+        }
+        back = d[r];
+        d[r] = value;
+        up = value;
+      }
+      store(above + s - (kW - 1), up);  // lane 0 for good, the others where all has been read
+    }
+    for (int r = 0; r < kHeight; ++r) cost[r] = d[r];
+    diagonal = corner;
+  }
+};
+
+// D of one pair. x and y are packed; `above` is a row of costs, with room on both sides.
+template <typename T, Cost kCost>
+T warp(const Forward& job, const T* x, std::int64_t n, const T* y, std::int64_t m, T* above) {
+  constexpr int kW = kLanes<T>;
+  constexpr std::int64_t kRows = kW * kHeight;
+  const bool banded = band_of(job, n, m).hi < m - 1 || band_of(job, n, m).lo > 1 - n;
+  const Band band = banded ? band_of(job, n, m) : Band{-n - m, n + m};
+  for (std::int64_t t = -kPad; t < m + 2 * kPad; ++t) above[t] = kFar<T>;
+
+  Strip<T, kCost> strip;
+  strip.y = y;
+  strip.pitch = job.columns.size[2];
+  strip.leads = job.leads;
+  strip.above = above;
+  strip.span = band.hi - band.lo;
+  for (std::int64_t top = 0;; top += kRows) {
+    const bool last = top + kRows >= n;
+    const std::int64_t bottom = last ? n - 1 - top : kRows - 1;
+    const std::int64_t lag = bottom / kHeight;  // its lane comes so many steps later
+    const std::int64_t begin = top + band.lo > 0 ? top + band.lo : 0;
+    const std::int64_t right = top + bottom + band.hi;
+    const std::int64_t end = (right < m - 1 ? right : m - 1) + lag + 1;
+    strip.x = x + top * job.leads;
+    for (int r = 0; r < kHeight; ++r) strip.cost[r] = vec_t<T>{} + kFar<T>;
+    strip.diagonal = vec_t<T>{} + kFar<T>;
+    strip.diagonal[kW - 1] = begin > 0 ? above[begin - 1] : top == 0 ? T(0) : kFar<T>;
+    if (!banded) {
+      strip.template run<false>(begin, end);
+    } else {
+      for (int k = 0; k < kW; ++k) {
+        using U = std::decay_t<decltype(strip.offset[0])>;
+        strip.offset[k] = static_cast<U>(-(kW - 1 - k) * (kHeight + 1) - top - band.lo);
+      }
+      // All lanes are inside the band only between its ragged ends.
+      const auto cut = [&](std::int64_t s, std::int64_t from) {
+        return s < from ? from : s < end ? s : end;
+      };
+      const std::int64_t full = cut(top + (kW - 1) * (kHeight + 1) + kHeight - 1 + band.lo, begin);
+      const std::int64_t ragged = cut(top + band.hi + 1, full);
+      strip.template run<true>(begin, full);
+      strip.template run<false>(full, ragged);
+      strip.template run<true>(ragged, end);
+    }
+    if (last) return strip.cost[bottom % kHeight][kW - 1 - lag];
+  }
+}
+
+std::int64_t length_of(const View& lengths, std::int64_t n, std::int64_t samples) {
+  return lengths.size[0] == 0 ? samples : static_cast<const std::int64_t*>(lengths.data)[n];
+}
+
+bool is_finite(const View& finite, std::int64_t n) {
+  return static_cast<const std::int32_t*>(finite.data)[n] != 0;
+}
+
+template <typename T, Cost kCost>
+void forward_pairs(const Forward& job, Range pairs) {
+  const std::int64_t width = job.distance.size[1];
+  T* const above = static_cast<T*>(job.scratch.data) + pairs.worker * job.scratch.stride[0] + kPad;
+  T* const out = static_cast<T*>(job.distance.data);
+  for (std::int64_t p = pairs.begin; p < pairs.end; ++p) {
+    const Cell cell = job.same ? triangle_cell(p) : Cell{p / width, p % width};
+    const std::int64_t i = cell.row;
+    const std::int64_t j = cell.column;
+    T value = 0;
+    if (!is_finite(job.x_finite, i) || !is_finite(job.y_finite, j)) {
+      value = static_cast<T>(__builtin_nan(""));
+    } else if (!job.same || i != j) {
+      const T* const x = static_cast<const T*>(job.rows.data) + i * job.rows.stride[0];
+      const T* const y = static_cast<const T*>(job.columns.data) + j * job.columns.stride[0] + kPad;
+      value = warp<T, kCost>(job, x, length_of(job.x_length, i, job.x_samples), y,
+                             length_of(job.y_length, j, job.y_samples), above);
+      if (job.root) value = std::sqrt(value);
+    }
+    out[i * width + j] = value;
+    if (job.same) out[j * width + i] = value;
+  }
+}
+
+// rows: strip by strip [lead][row of a lane][lane], zeros behind the end. columns: lead by lead,
+// infinities around the record, which make every cell there infinite.
+template <typename T>
+void prepare_record(const Prepare& job, std::int64_t n) {
+  constexpr int kW = kLanes<T>;
+  const std::int64_t leads = job.x.size[1];
+  const std::int64_t length = length_of(job.length, n, job.x.size[2]);
+  const T* const x = static_cast<const T*>(job.x.data) + n * job.x.stride[0];
+  T nothing = 0;
+  for (std::int64_t l = 0; l < leads; ++l) {
+    const T* const lead = x + l * job.x.stride[1];
+#pragma omp simd reduction(+ : nothing)
+    for (std::int64_t t = 0; t < length; ++t) nothing += lead[t] - lead[t];  // or NaN
+  }
+  static_cast<std::int32_t*>(job.finite.data)[n] = nothing == 0;
+
+  if (job.rows.size[0] > 0) {
+    T* to = static_cast<T*>(job.rows.data) + n * job.rows.stride[0];
+    for (std::int64_t top = 0; top < length; top += kW * kHeight) {
+      for (std::int64_t l = 0; l < leads; ++l) {
+        const T* const lead = x + l * job.x.stride[1];
+        for (int r = 0; r < kHeight; ++r) {
+          for (int k = 0; k < kW; ++k) {
+            const std::int64_t t = top + (kW - 1 - k) * kHeight + r;
+            *to++ = t < length ? lead[t] : T(0);
+          }
+        }
+      }
+    }
+  }
+  if (job.columns.size[0] > 0) {
+    const std::int64_t pitch = job.columns.size[2];
+    T* const to = static_cast<T*>(job.columns.data) + n * job.columns.stride[0];
+    for (std::int64_t l = 0; l < leads; ++l) {
+      const T* const lead = x + l * job.x.stride[1];
+      for (std::int64_t t = 0; t < pitch; ++t) {
+        const bool inside = t >= kPad && t < length + kPad;
+        to[l * pitch + t] = inside ? lead[t - kPad] : kFar<T>;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void prepare(const Prepare& job, Range records) {
+  dispatch_float(job.x.dtype, [&](auto zero) {
+    for (std::int64_t n = records.begin; n < records.end; ++n) {
+      prepare_record<decltype(zero)>(job, n);
+    }
+  });
+}
+
+void forward(const Forward& job, Range pairs) {
+  dispatch_float(job.distance.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if (job.cost == Cost::sqeuclidean) return forward_pairs<T, Cost::sqeuclidean>(job, pairs);
+    if (job.cost == Cost::euclidean) return forward_pairs<T, Cost::euclidean>(job, pairs);
+    return forward_pairs<T, Cost::l1>(job, pairs);
+  });
+}
+
+}  // namespace ecgfast::dtw::ECGFAST_ISA

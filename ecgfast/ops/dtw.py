@@ -1,0 +1,287 @@
+"""Dynamic time warping between all pairs of records, all leads together."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ecgfast import _C
+from ecgfast.ops._native import place, ready, register, sum_dtype, view
+
+COSTS = ("sqeuclidean", "euclidean", "l1")  # numbered as in contract.h
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_MOST_LEADS = 24  # kMostDeviceLeads of contract.h
+
+Lengths: TypeAlias = Tensor | Sequence[int]
+
+
+def dtw(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    cost: str = "sqeuclidean",
+    radius: int | float | None = None,
+    root: bool = True,
+    lengths: Lengths | tuple[Lengths | None, Lengths | None] | None = None,
+    precision: str = "exact",
+) -> Tensor:
+    r"""Measures how far every record of ``x`` lies from every one of ``y``, with time warped.
+
+    .. math::
+        D(s, t) = c(s, t) + \min\{D(s{-}1, t), D(s, t{-}1), D(s{-}1, t{-}1)\}, \quad
+        d_{ij} = \sqrt{D(n{-}1, m{-}1)}
+
+    where :math:`c(s, t)` compares sample ``s`` of one record with sample ``t`` of the other, over
+    all leads at once: they share one warping, along the time axis. ``sqeuclidean`` sums squares
+    of differences (``dtaidistance.dtw_ndim`` and ``tslearn.metrics.dtw`` give the same; with
+    ``root=False`` aeon does), ``euclidean`` is the root of that at each sample, ``l1`` sums their
+    magnitudes. A cell is reached only where :math:`-r - \max(0, n - m) \le t - s \le r +
+    \max(0, m - n)`: a band that holds the difference of lengths, so that no radius is too small.
+    It is tslearn's ``sakoe_chiba_radius=r`` and dtaidistance's ``window=r + 1``.
+
+    Differences are taken before sums, so equal records are at 0 exactly. Without ``y`` the matrix
+    is symmetric bit for bit, at half the work; a pair's distance depends neither on the other
+    records nor on the number of threads. What is not held: the triangle inequality; a gradient
+    (where two paths are equally short there is none); invariance to offset or scale: normalise
+    first. No matrix of T x U is ever made. Autocast does not touch it. Lengths that lie on a GPU
+    are read from it once.
+
+    Args:
+        x: Records, ``(N, L, T)``: leads before time; more leads than samples warn, since the axes
+            are then likely swapped. Any float dtype and strides; 24 leads at most on CUDA, and
+            float64 on the CPU alone.
+        y: Records to compare with, ``(M, L, U)``, of the dtype and device of ``x``; None is ``x``.
+        cost: One of sqeuclidean, euclidean, l1.
+        radius: Samples that a path may leave the diagonal by; None for any number. A float in
+            [0, 1] is a share of the shorter record of each pair, rounded towards 0: 0.1 of 1000
+            samples is 100.
+        root: Whether to take the root of the sum of ``sqeuclidean``; the other costs have none.
+        lengths: Samples of each record of ``x``, ``(N,)``, where what follows is padding; with
+            ``y`` a pair of such, each of which may be None.
+        precision: Only "exact".
+
+    Returns:
+        Tensor ``(N, M)`` in the unit of ``x`` (sqeuclidean without root: its square), float32, or
+        float64 for float64. All distances of a record with a sample that is NaN or infinite are
+        NaN. Not differentiable.
+
+    Raises:
+        ValueError: If a shape, length, radius or word is not as above, or the leads or devices of
+            both differ.
+        TypeError: If ``x`` is not of a float dtype, ``y`` not of the same, or float64 on CUDA.
+        RuntimeError: If a gradient is asked for.
+
+    Example:
+        >>> ecg = torch.randn(8, 12, 500)
+        >>> dtw(ecg, radius=0.1).shape
+        torch.Size([8, 8])
+    """
+    if cost not in COSTS:
+        near = difflib.get_close_matches(str(cost), COSTS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"cost must be one of {', '.join(COSTS)}, got {cost!r}; did you mean {near}?"
+        )
+    if precision != "exact":
+        raise ValueError(f"precision must be 'exact', got {precision!r}")
+    _expect_records("x", x)
+    if y is not None:
+        _expect_records("y", y)
+        if y.shape[1] != x.shape[1]:
+            raise ValueError(f"x has {x.shape[1]} leads and y has {y.shape[1]}")
+        if y.dtype != x.dtype:
+            raise TypeError(f"x is {x.dtype} and y is {y.dtype}: cast one of them")
+        if y.device != x.device:
+            raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
+    if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
+        raise RuntimeError("dtw is not differentiable: detach its records")
+    samples, fraction = _radius_of(radius, x.shape[-1] + (x if y is None else y).shape[-1])
+    x_lengths, y_lengths = _lengths_of(lengths, x, y)
+    root = root and cost == "sqeuclidean"
+    return _forward(x, y, x_lengths, y_lengths, cost, samples, fraction, root)
+
+
+def dtw_reference(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    cost: str = "sqeuclidean",
+    radius: int | float | None = None,
+    root: bool = True,
+    lengths: Any = None,
+) -> Tensor:
+    """The same in plain Python, in float64: slow, obvious, the truth for tests and benchmarks."""
+    other = x if y is None else y
+    own_lengths, other_lengths = lengths if isinstance(lengths, tuple) else (lengths, lengths)
+    rows = _cut_reference(x, own_lengths)
+    columns = _cut_reference(other, other_lengths)
+    table = [[_warped_reference(a, b, cost, radius) for b in columns] for a in rows]
+    distances = torch.tensor(table, dtype=torch.float64).reshape(len(x), len(other))
+    distances = distances.sqrt() if root and cost == "sqeuclidean" else distances
+    return distances.to(x.device, sum_dtype(x))
+
+
+def _cut_reference(records: Tensor, lengths: Any) -> list[Tensor]:
+    whole = [records.shape[-1]] * len(records)
+    cuts = whole if lengths is None else torch.as_tensor(lengths).tolist()
+    return [record[:, :n].double().cpu() for record, n in zip(records, cuts, strict=True)]
+
+
+def _warped_reference(a: Tensor, b: Tensor, cost: str, radius: int | float | None) -> float:
+    n, m = a.shape[-1], b.shape[-1]
+    if not (a.isfinite().all() and b.isfinite().all()):
+        return math.nan
+    apart = a[:, :, None] - b[:, None]
+    local = apart.abs().sum(0) if cost == "l1" else apart.square().sum(0)
+    local = local.sqrt() if cost == "euclidean" else local
+    share = isinstance(radius, float)
+    reach = n + m if radius is None else int(radius * min(n, m)) if share else radius
+    above = [0.0] + [math.inf] * m  # one column in front
+    for s, row in enumerate(local.tolist()):
+        here = [math.inf] * (m + 1)
+        for t in range(max(0, s - reach - max(0, n - m)), min(m, s + reach + max(0, m - n) + 1)):
+            here[t + 1] = row[t] + min(above[t + 1], here[t], above[t])
+        above = here
+    return above[m]
+
+
+def _expect_records(name: str, records: Tensor) -> None:
+    shape = tuple(records.shape)
+    if records.dim() != 3:
+        raise ValueError(f"{name} must be (records, leads, samples), got {shape}")
+    if 0 in shape[1:]:
+        raise ValueError(f"{name} has no leads or no samples, got {shape}")
+    if records.dtype not in _DTYPES:
+        raise TypeError(
+            f"{name} must be float16, bfloat16, float32 or float64, got {records.dtype}"
+        )
+    if records.is_cuda and records.dtype == torch.float64:
+        raise TypeError(f"{name} is float64, which has a kernel on the CPU alone: cast or move it")
+    if records.is_cuda and shape[1] > _MOST_LEADS:
+        raise ValueError(f"{name} has {shape[1]} leads, CUDA kernels take {_MOST_LEADS} at most")
+    if shape[1] > shape[2]:
+        warnings.warn(
+            f"{name} has {shape[1]} leads of {shape[2]} samples, got {shape}: time must be the last"
+            " axis, pass x.mT if it is not",
+            stacklevel=3,
+        )
+
+
+def _radius_of(radius: int | float | None, most: int) -> tuple[int, float]:
+    """In samples, and as a fraction: below 0 where the former holds."""
+    if radius is None:
+        return most, -1.0
+    if isinstance(radius, bool) or not isinstance(radius, (int, float)):
+        raise ValueError(f"radius must be a number of samples, a share or None, got {radius!r}")
+    if isinstance(radius, float):
+        if not 0 <= radius <= 1:
+            raise ValueError(
+                f"radius as a share must be in [0, 1], got {radius}; pass an int for samples"
+            )
+        return 0, radius
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0, got {radius}")
+    return min(radius, most), -1.0
+
+
+def _lengths_of(lengths: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    if lengths is None:
+        return None, None
+    if y is None:
+        return _length_of("lengths", lengths, x), None
+    if not isinstance(lengths, tuple) or len(lengths) != 2:
+        raise ValueError("lengths must be a pair, for x and for y: either may be None")
+    own, other = lengths
+    return (
+        None if own is None else _length_of("lengths[0]", own, x),
+        None if other is None else _length_of("lengths[1]", other, y),
+    )
+
+
+def _length_of(name: str, lengths: Any, records: Tensor) -> Tensor:
+    length = torch.as_tensor(lengths)
+    if length.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
+        raise ValueError(f"{name} must be whole numbers, got {length.dtype}")
+    if tuple(length.shape) != (len(records),):
+        raise ValueError(f"{name} must be ({len(records)},), got {tuple(length.shape)}")
+    return length.to(records.device, torch.int64)
+
+
+def _forward_like(
+    x: Tensor,
+    y: Tensor | None,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    cost: str,
+    radius: int,
+    fraction: float,
+    root: bool,
+) -> Tensor:
+    return x.new_empty((len(x), len(x if y is None else y)), dtype=sum_dtype(x))
+
+
+@register(
+    "dtw(Tensor x, Tensor? y, Tensor? x_lengths, Tensor? y_lengths, str cost, int radius,"
+    " float fraction, bool root) -> Tensor",
+    _forward_like,
+)
+def _forward(
+    x: Tensor,
+    y: Tensor | None,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    cost: str,
+    radius: int,
+    fraction: float,
+    root: bool,
+) -> Tensor:
+    distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, fraction, root)
+    own, other = _computed(x), None if y is None else _computed(y)
+    against = own if other is None else other
+    sizes = own.shape[1], own.shape[-1], against.shape[-1]
+    shapes = _C.dtw_shapes(len(own), len(against), *sizes, place(own))
+    rows, columns, scratch = (own.new_empty(shape) for shape in shapes)
+    x_length, x_finite = _lengths("x", own, x_lengths), _flags(own)
+    if other is None:
+        y_length, y_finite = x_length, x_finite
+        _prepare(own, x_length, rows, columns, x_finite)
+    else:
+        y_length, y_finite = _lengths("y", other, y_lengths), _flags(other)
+        _prepare(own, x_length, rows, columns[:0], x_finite)
+        _prepare(other, y_length, rows[:0], columns, y_finite)
+    packed = rows, columns, x_length, y_length, x_finite, y_finite, scratch, distance
+    how = COSTS.index(cost), radius, fraction, root, y is None
+    _C.dtw_forward(*map(view, packed), *sizes, *how, place(own))
+    return distance
+
+
+def _computed(records: Tensor) -> Tensor:
+    """In the dtype of the arithmetic, time dense."""
+    return ready(records.to(sum_dtype(records)))
+
+
+def _flags(records: Tensor) -> Tensor:
+    return records.new_empty(len(records), dtype=torch.int32)
+
+
+def _lengths(name: str, records: Tensor, lengths: Tensor | None) -> Tensor:
+    """As kernels trust them; none of them are no tensor at all."""
+    if lengths is None:
+        return records.new_empty(0, dtype=torch.int64)
+    samples = records.shape[-1]
+    wrong = ((lengths < 1) | (lengths > samples)).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"lengths of {name} must be in [1, {samples}], got {int(lengths[wrong[0]])} for record"
+            f" {wrong[0]} ({len(wrong)} records in all): drop empty records, clamp others"
+        )
+    return lengths.contiguous()
+
+
+def _prepare(x: Tensor, length: Tensor, rows: Tensor, columns: Tensor, finite: Tensor) -> None:
+    _C.dtw_prepare(*map(view, (x, length, rows, columns, finite)), place(x))
