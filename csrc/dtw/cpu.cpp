@@ -21,14 +21,14 @@ template <typename T>
 struct Unsigned;
 template <>
 struct Unsigned<float> {
-  typedef std::uint32_t vector __attribute__((vector_size(kVectorBytes)));
+  using lane = std::uint32_t;
+  typedef lane vector __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct Unsigned<double> {
-  typedef std::uint64_t vector __attribute__((vector_size(kVectorBytes)));
+  using lane = std::uint64_t;
+  typedef lane vector __attribute__((vector_size(kVectorBytes)));
 };
-template <typename T>
-using count_t = typename Unsigned<T>::vector;
 
 template <typename T>
 vec_t<T> least(vec_t<T> a, vec_t<T> b) {
@@ -55,6 +55,7 @@ vec_t<T> root_of(vec_t<T> v) {
 template <typename T, Cost kCost>
 struct Strip {
   using V = vec_t<T>;
+  using U = typename Unsigned<T>::lane;
 
   V cost[kHeight];  // D of each lane's rows, in its latest column
   V diagonal;       // what is above the first row of a lane, a column back
@@ -62,9 +63,9 @@ struct Strip {
   const T* y;       // column 0, then as many for each lead as `pitch`
   std::int64_t pitch;
   std::int64_t leads;
-  T* above;           // column 0 of the row above
-  count_t<T> offset;  // column - row - lo of each lane's first row, at step 0
-  std::int64_t span;  // hi - lo
+  T* above;                             // column 0 of the row above
+  typename Unsigned<T>::vector offset;  // column - row - lo of each lane's first row, at step 0
+  std::int64_t span;                    // hi - lo
 
   static V apart(V a, V b) {
     const V difference = a - b;
@@ -106,7 +107,7 @@ struct Strip {
         if constexpr (kCost == Cost::euclidean) c[r] = root_of<T>(c[r]);
         V value = c[r] + least<T>(least<T>(back, d[r]), up);
         if constexpr (kBand) {
-          using U = std::decay_t<decltype(offset[0])>;
+          // below lo it wraps round: one comparison for both ends
           value = offset + static_cast<U>(s - r) <= static_cast<U>(span) ? value : V{} + kFar<T>;
         }
         back = d[r];
@@ -125,8 +126,8 @@ template <typename T, Cost kCost>
 T warp(const Forward& job, const T* x, std::int64_t n, const T* y, std::int64_t m, T* above) {
   constexpr int kW = kLanes<T>;
   constexpr std::int64_t kRows = kW * kHeight;
-  const bool banded = band_of(job, n, m).hi < m - 1 || band_of(job, n, m).lo > 1 - n;
-  const Band band = banded ? band_of(job, n, m) : Band{-n - m, n + m};
+  const Band band = band_of(job, n, m);
+  const bool banded = band.lo > 1 - n || band.hi < m - 1;
   for (std::int64_t t = -kPad; t < m + 2 * kPad; ++t) above[t] = kFar<T>;
 
   Strip<T, kCost> strip;
@@ -150,7 +151,7 @@ T warp(const Forward& job, const T* x, std::int64_t n, const T* y, std::int64_t 
       strip.template run<false>(begin, end);
     } else {
       for (int k = 0; k < kW; ++k) {
-        using U = std::decay_t<decltype(strip.offset[0])>;
+        using U = typename Unsigned<T>::lane;
         strip.offset[k] = static_cast<U>(-(kW - 1 - k) * (kHeight + 1) - top - band.lo);
       }
       // All lanes are inside the band only between its ragged ends.
