@@ -100,10 +100,10 @@ def dtw(
             raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         raise RuntimeError("dtw is not differentiable: detach its records")
-    samples, fraction = _radius_of(radius, x.shape[-1] + (x if y is None else y).shape[-1])
+    samples, share = _radius_of(radius)
     x_lengths, y_lengths = _lengths_of(lengths, x, y)
     root = root and cost == "sqeuclidean"
-    return _forward(x, y, x_lengths, y_lengths, cost, samples, fraction, root)
+    return _forward(x, y, x_lengths, y_lengths, cost, samples, share, root)
 
 
 def dtw_reference(
@@ -139,8 +139,9 @@ def _warped_reference(a: Tensor, b: Tensor, cost: str, radius: int | float | Non
     apart = a[:, :, None] - b[:, None]
     local = apart.abs().sum(0) if cost == "l1" else apart.square().sum(0)
     local = local.sqrt() if cost == "euclidean" else local
-    share = isinstance(radius, float)
-    reach = n + m if radius is None else int(radius * min(n, m)) if share else radius
+    if radius is None:
+        radius = n + m
+    reach = int(radius * min(n, m)) if isinstance(radius, float) else radius
     above = [0.0] + [math.inf] * m  # one column in front
     for s, row in enumerate(local.tolist()):
         here = [math.inf] * (m + 1)
@@ -172,10 +173,10 @@ def _expect_records(name: str, records: Tensor) -> None:
         )
 
 
-def _radius_of(radius: int | float | None, most: int) -> tuple[int, float]:
-    """In samples, and as a fraction: below 0 where the former holds."""
+def _radius_of(radius: int | float | None) -> tuple[int | None, float | None]:
+    """In samples, or as a share of the shorter record."""
     if radius is None:
-        return most, -1.0
+        return None, None
     if isinstance(radius, bool) or not isinstance(radius, (int, float)):
         raise ValueError(f"radius must be a number of samples, a share or None, got {radius!r}")
     if isinstance(radius, float):
@@ -183,10 +184,10 @@ def _radius_of(radius: int | float | None, most: int) -> tuple[int, float]:
             raise ValueError(
                 f"radius as a share must be in [0, 1], got {radius}; pass an int for samples"
             )
-        return 0, radius
+        return None, radius
     if radius < 0:
         raise ValueError(f"radius must be at least 0, got {radius}")
-    return min(radius, most), -1.0
+    return radius, None
 
 
 def _lengths_of(lengths: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -218,16 +219,16 @@ def _forward_like(
     x_lengths: Tensor | None,
     y_lengths: Tensor | None,
     cost: str,
-    radius: int,
-    fraction: float,
+    radius: int | None,
+    share: float | None,
     root: bool,
 ) -> Tensor:
     return x.new_empty((len(x), len(x if y is None else y)), dtype=sum_dtype(x))
 
 
 @register(
-    "dtw(Tensor x, Tensor? y, Tensor? x_lengths, Tensor? y_lengths, str cost, int radius,"
-    " float fraction, bool root) -> Tensor",
+    "dtw(Tensor x, Tensor? y, Tensor? x_lengths, Tensor? y_lengths, str cost, int? radius,"
+    " float? share, bool root) -> Tensor",
     _forward_like,
 )
 def _forward(
@@ -236,11 +237,11 @@ def _forward(
     x_lengths: Tensor | None,
     y_lengths: Tensor | None,
     cost: str,
-    radius: int,
-    fraction: float,
+    radius: int | None,
+    share: float | None,
     root: bool,
 ) -> Tensor:
-    distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, fraction, root)
+    distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, share, root)
     own, other = _computed(x), None if y is None else _computed(y)
     against = own if other is None else other
     sizes = own.shape[1], own.shape[-1], against.shape[-1]
@@ -255,7 +256,9 @@ def _forward(
         _prepare(own, x_length, rows, columns[:0], x_finite)
         _prepare(other, y_length, rows[:0], columns, y_finite)
     packed = rows, columns, x_length, y_length, x_finite, y_finite, scratch, distance
-    how = COSTS.index(cost), radius, fraction, root, y is None
+    most = own.shape[-1] + against.shape[-1]  # reaches every cell
+    band = most if radius is None else min(radius, most), -1.0 if share is None else share
+    how = COSTS.index(cost), *band, root, y is None
     _C.dtw_forward(*map(view, packed), *sizes, *how, place(own))
     return distance
 
