@@ -1,4 +1,4 @@
-"""Dynamic time warping between all pairs of records, all leads together."""
+"""Dynamic time warping between all pairs of records, all leads together, and mining by it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import difflib
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ecgfast import _C
 from ecgfast.ops._native import place, ready, register, sum_dtype, view
@@ -104,6 +105,82 @@ def dtw(
     x_lengths, y_lengths = _lengths_of(lengths, x, y)
     root = root and cost == "sqeuclidean"
     return _forward(x, y, x_lengths, y_lengths, cost, samples, share, root)
+
+
+class Mined(NamedTuple):
+    """What ``dtw_mine`` found for each record: the nearest, then the farthest."""
+
+    indices: Tensor
+    distances: Tensor
+    valid: Tensor
+
+
+def dtw_mine(
+    x: Tensor,
+    *,
+    k_near: int = 1,
+    k_far: int = 2,
+    cost: str = "sqeuclidean",
+    radius: int | float | None = None,
+    root: bool = True,
+    lengths: Lengths | None = None,
+) -> Mined:
+    """Finds the nearest and the farthest other records of each record, by time warping.
+
+    It takes the matrix of ``dtw`` and looks through its rows. Bounds that spare some of the
+    matrix were measured on ECGs and spare none: neighbours are not near enough. Of records
+    equally far the one with the lowest index comes first. A record is not its own neighbour;
+    one with a sample that is NaN or infinite is nobody's and has none.
+
+    Args:
+        x: Records, ``(N, L, T)``, as for ``dtw``.
+        k_near: How many of the nearest, from the nearest on.
+        k_far: How many of the farthest, from the farthest on.
+        cost: As for ``dtw``, and so are ``radius``, ``root`` and ``lengths``.
+        radius: See ``dtw``.
+        root: See ``dtw``.
+        lengths: See ``dtw``.
+
+    Returns:
+        indices: ``(N, k_near + k_far)`` int64, the nearest first, then the farthest; -1 where
+        there are not so many other records.
+        distances: Of the same shape, as ``dtw`` gives them; NaN at an index of -1.
+        valid: Of the same shape, bool: whether there is one. Not differentiable.
+
+    Raises:
+        ValueError: If ``k_near`` or ``k_far`` is negative, and as ``dtw``.
+        TypeError: As ``dtw``.
+        RuntimeError: As ``dtw``.
+
+    Example:
+        >>> dtw_mine(torch.randn(8, 12, 100), radius=0.1).indices.shape
+        torch.Size([8, 3])
+    """
+    for name, k in (("k_near", k_near), ("k_far", k_far)):
+        if k < 0:
+            raise ValueError(f"{name} must be at least 0, got {k}")
+    distance = dtw(x, cost=cost, radius=radius, root=root, lengths=lengths)
+    possible = ~distance.isnan()
+    possible.fill_diagonal_(False)
+    near = _ranked(distance, possible, k_near, descending=False)
+    far = _ranked(distance, possible, k_far, descending=True)
+    return Mined(*(torch.cat(both, dim=1) for both in zip(near, far, strict=True)))
+
+
+def _ranked(distance: Tensor, possible: Tensor, k: int, *, descending: bool) -> Mined:
+    """The first k of each row, those that are not possible last."""
+    order = distance.nan_to_num(0.0, posinf=torch.inf).argsort(
+        dim=1, descending=descending, stable=True
+    )
+    first = possible.gather(1, order).argsort(dim=1, descending=True, stable=True)[:, :k]
+    indices = order.gather(1, first)
+    valid = possible.gather(1, indices)
+    lacking = k - indices.shape[1]
+    return Mined(
+        pad(indices.where(valid, -1), (0, lacking), value=-1),
+        pad(distance.gather(1, indices).where(valid, torch.nan), (0, lacking), value=torch.nan),
+        pad(valid, (0, lacking), value=False),
+    )
 
 
 def dtw_reference(

@@ -1,0 +1,61 @@
+"""dtw_mine: the finished matrix looked through, ties, gaps, too few records."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ecgfast.ops.dtw import dtw, dtw_mine
+from python_tests.test_dtw import RECORDS, make_records
+
+
+@pytest.mark.parametrize(("k_near", "k_far"), [(1, 2), (0, 3), (5, 0), (6, 8)])
+def test_mining_equals_a_sort_of_the_matrix(device, k_near, k_far):
+    x = make_records(6, 2, 40, device=device)
+    mined = dtw_mine(x, k_near=k_near, k_far=k_far, radius=0.2)
+    assert [part.shape for part in mined] == 3 * [(6, k_near + k_far)]
+    for i, row in enumerate(dtw(x, radius=0.2).tolist()):
+        others = [j for j in range(6) if j != i]
+        near = sorted(others, key=lambda j: (row[j], j))[:k_near]
+        far = sorted(others, key=lambda j: (-row[j], j))[:k_far]
+        wanted = near + [-1] * (k_near - len(near)) + far + [-1] * (k_far - len(far))
+        assert mined.indices[i].tolist() == wanted
+        assert mined.valid[i].tolist() == [j >= 0 for j in wanted]
+        for j, distance in zip(wanted, mined.distances[i].tolist(), strict=True):
+            assert distance == row[j] if j >= 0 else distance != distance
+
+
+def test_ties_go_to_the_lowest_index(device):
+    x = torch.zeros(6, 1, 9, device=device)
+    x[[1, 4]] = 1  # 0 is at 3 from 1 and 4, and at 0 from 2, 3, 5
+    mined = dtw_mine(x, k_near=2, k_far=2)
+    assert mined.indices[0].tolist() == [2, 3, 1, 4]
+    assert mined.indices[5].tolist() == [0, 2, 1, 4]
+    assert mined.indices[1].tolist() == [4, 0, 0, 2]
+
+
+def test_a_record_with_a_gap_is_nobodys_neighbour(device):
+    x = make_records(4, 2, 30, device=device)
+    x[1, 0, 3] = torch.nan
+    mined = dtw_mine(x, k_near=2, k_far=2)
+    assert not (mined.indices[[0, 2, 3]] == 1).any()
+    assert mined.valid[[0, 2, 3]].all()
+    assert not mined.valid[1].any()
+    assert (mined.indices[1] == -1).all()
+    x[2:] = torch.inf
+    mined = dtw_mine(x)
+    assert not mined.valid.any()
+    assert mined.distances.isnan().all()
+
+
+def test_mining_so_far_that_it_is_infinite(device):
+    x = torch.tensor([3e38, -3e38, 0.0], device=device)[:, None, None].repeat(1, 1, 4)
+    assert dtw_mine(x, k_near=2, k_far=1).indices[0].tolist() == [1, 2, 1]
+    assert dtw_mine(x, k_near=2, k_far=1).valid.all()
+
+
+def test_mining_refuses():
+    with pytest.raises(ValueError, match="k_far must be at least 0, got -1"):
+        dtw_mine(RECORDS, k_far=-1)
+    assert dtw_mine(RECORDS[:1]).indices.tolist() == [[-1, -1, -1]]
+    assert dtw_mine(RECORDS[:0]).indices.shape == (0, 3)
