@@ -83,11 +83,7 @@ def dtw(
         >>> dtw(ecg, radius=0.1).shape
         torch.Size([8, 8])
     """
-    if cost not in COSTS:
-        near = difflib.get_close_matches(str(cost), COSTS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"cost must be one of {', '.join(COSTS)}, got {cost!r}; did you mean {near}?"
-        )
+    expect_how(cost, radius)
     if precision != "exact":
         raise ValueError(f"precision must be 'exact', got {precision!r}")
     _expect_records("x", x)
@@ -248,6 +244,16 @@ def _expect_records(name: str, records: Tensor) -> None:
             " axis, pass x.mT if it is not",
             stacklevel=3,
         )
+
+
+def expect_how(cost: str, radius: int | float | None) -> None:
+    """Refuses words and numbers that neither ``dtw`` nor ``dtw_path`` know."""
+    if cost not in COSTS:
+        near = difflib.get_close_matches(str(cost), COSTS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"cost must be one of {', '.join(COSTS)}, got {cost!r}; did you mean {near}?"
+        )
+    _radius_of(radius)
 
 
 def _radius_of(radius: int | float | None) -> tuple[int | None, float | None]:
