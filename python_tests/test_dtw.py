@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
+import math
 import warnings
 from pathlib import Path
 
@@ -170,6 +172,23 @@ def test_thread_count_does_not_show():
         outcomes.append([dtw(x), dtw(x, y), dtw(x, radius=0.1), dtw(x.double(), cost="l1")])
     torch.set_num_threads(before)
     assert all(map(torch.equal, *outcomes))
+
+
+@pytest.mark.parametrize("radius", [None, 9])
+def test_scratch_may_hold_anything(device, radius, monkeypatch):
+    if device.type == "cuda":
+        pytest.skip("its memory is out of reach here")
+    x, y = make_sides((3, 12, 70, 2, 150), device=device)
+    wanted = dtw(x, y, radius=radius)
+    forward = _C.dtw_forward
+
+    def on_zeros(*arguments):  # less than any cost, and NaN is passed over by a minimum
+        pointer, shape = arguments[6][:2]
+        ctypes.memset(pointer, 0, 4 * math.prod(shape))
+        forward(*arguments)
+
+    monkeypatch.setattr(_C, "dtw_forward", on_zeros)
+    assert torch.equal(dtw(x, y, radius=radius), wanted)
 
 
 @costs

@@ -1,11 +1,13 @@
-"""dtw_mine: the finished matrix looked through, ties, gaps, too few records."""
+"""dtw_mine: the finished matrix looked through, ties, gaps, too few records; real records."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from ecgfast.ops.dtw import dtw, dtw_mine
+from ecgfast.ops import lead_norm
+from ecgfast.ops.dtw import COSTS, dtw, dtw_mine
+from python_tests.conftest import shared_data
 from python_tests.test_dtw import RECORDS, make_records
 
 
@@ -59,3 +61,29 @@ def test_mining_refuses():
         dtw_mine(RECORDS, k_far=-1)
     assert dtw_mine(RECORDS[:1]).indices.tolist() == [[-1, -1, -1]]
     assert dtw_mine(RECORDS[:0]).indices.shape == (0, 3)
+
+
+def real_records(count):
+    from ecgfast.data.wfdb import read_wfdb
+
+    paths = sorted(shared_data("ptb-xl-500", "records500").rglob("*.hea"))[:count]
+    x = torch.stack([torch.as_tensor(read_wfdb(path).signal) for path in paths])
+    return lead_norm(x.float())
+
+
+def test_real_records_match_float64():
+    x = real_records(4)  # 10 s at 500 Hz
+    for cost in COSTS:
+        for radius in (None, 0.1):
+            truth = dtw(x.double(), cost=cost, radius=radius)
+            error = (dtw(x, cost=cost, radius=radius) - truth).abs()
+            assert (error <= 1e-5 * truth).all()
+
+
+def test_mining_real_records_equals_a_sort_in_float64():
+    x = real_records(24)[:, :, ::4].contiguous()
+    mined = dtw_mine(x, k_near=2, k_far=3, radius=0.1)
+    truth = dtw(x.double(), radius=0.1).fill_diagonal_(torch.nan)
+    near = truth.nan_to_num(torch.inf).argsort(dim=1)[:, :2]
+    far = truth.nan_to_num(-torch.inf).argsort(dim=1, descending=True)[:, :3]
+    assert torch.equal(mined.indices, torch.cat([near, far], dim=1))

@@ -267,13 +267,17 @@ To same_bits(From from) {
 
 static inline int count_bits(unsigned bits) { return __builtin_popcount(bits); }
 static inline unsigned bits_of(float x) { return emulator::same_bits<unsigned>(x); }
-static inline float least_of(float a, float b, float c) { return min(min(a, b), c); }
 static inline unsigned long long bits_of(double x) {
   return emulator::same_bits<unsigned long long>(x);
 }
 static inline float from_bits(unsigned bits) { return emulator::same_bits<float>(bits); }
 static inline double from_bits(unsigned long long bits) {
   return emulator::same_bits<double>(bits);
+}
+// By their bits as a device does it, so that memory which nobody wrote is the least of all.
+static inline float least_of(float a, float b, float c) {
+  const auto order = [](float x) { return emulator::same_bits<std::int32_t>(x); };
+  return emulator::same_bits<float>(min(min(order(a), order(b)), order(c)));
 }
 
 template <auto kKernel, typename... Arguments>
