@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,16 @@ def test_loss_is_the_published_formula():
     torch.testing.assert_close(loss, hinge.clamp(min=0).mean())
     torch.testing.assert_close(method.logged["active"], (hinge > 0).float().mean())
     assert method.logged["valid"] == 1
+
+
+def test_the_clock_knows_what_mining_takes():
+    method, one = make(), batch()
+    mine = method.miner.forward
+    method.miner.forward = lambda ecg: time.sleep(0.05) or mine(ecg)
+    method.training_step(one, 0)
+    method.training_step(one, 1)
+    assert 0.1 <= method.clock.take()["mining"] < 5
+    assert method.clock.take() == {}
 
 
 def test_learns_and_the_embeddings_do_not_fold():

@@ -1,15 +1,14 @@
-"""NearestFarthest against plain loops, its draws by counting, lead_dtw by its recursion."""
+"""NearestFarthest against plain loops, its draws by counting."""
 
 from __future__ import annotations
 
 import doctest
 
-import numpy as np
 import pytest
 import torch
 
 from ecgfast.miners import extreme
-from ecgfast.miners.extreme import NearestFarthest, lead_dtw
+from ecgfast.miners.extreme import NearestFarthest
 from ecgfast.testing import make_ecg
 
 RULES = [
@@ -110,7 +109,7 @@ def test_draws_replay_and_follow_the_global_seed():
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-@pytest.mark.parametrize("distance", ["mean_l1", "cosine", "lead_dtw"])
+@pytest.mark.parametrize("distance", ["mean_l1", "cosine", "dtw", "lead_dtw"])
 def test_broken_records_are_nobodys_neighbour(value, distance):
     ecg = make_ecg(8, 12, 100)
     ecg[2] = ecg[3]  # would be nearest
@@ -146,52 +145,13 @@ def test_nearest_is_nearest_in_input_space(distance):
     torch.testing.assert_close(reached, exact.min(dim=1).values, rtol=1e-5, atol=0)
 
 
-def plain_lead_dtw(a, b):
-    """The recursion as a textbook has it."""
-    best = np.full((len(a) + 1, len(b) + 1), np.inf)
-    best[0, 0] = 0
-    for i in range(len(a)):
-        for j in range(len(b)):
-            step = min(best[i, j], best[i, j + 1], best[i + 1, j])
-            best[i + 1, j + 1] = ((a[i] - b[j]) ** 2).sum() + step
-    return best[-1, -1] ** 0.5
-
-
-@pytest.mark.parametrize("shape", [(5, 12, 200), (4, 1, 30), (3, 3, 7)], ids=str)
-def test_lead_dtw_is_the_plain_recursion(shape):
-    draw = torch.Generator().manual_seed(0)
-    ecg = torch.randn(shape, generator=draw, dtype=torch.float64)
-    ecg[1] = ecg[0].roll(1, dims=0)  # leads out of step: the path must bend
-    plain = [[plain_lead_dtw(a, b) for b in ecg.numpy()] for a in ecg.numpy()]
-    torch.testing.assert_close(
-        lead_dtw(ecg), torch.tensor(plain, dtype=torch.float64), atol=1e-9, rtol=1e-9
-    )
-
-
-def test_lead_dtw_warps_leads_and_not_time():
-    """Defect B1 in one picture: a shift in time costs, a repeated lead does not."""
-    t = torch.arange(200.0)
-    wave = torch.stack([torch.sin(t / (7 + lead)) for lead in range(12)])
-    shifted = wave.roll(5, dims=1)
-    doubled = wave[[0, 0, *range(1, 11)]].clone()
-    between = lead_dtw(torch.stack([wave, shifted, doubled]))
-    apart = (wave - doubled).square().sum().sqrt()
-    assert between[0, 1] > 5
-    assert between[0, 2] < 0.5 * apart
-
-
-def test_lead_dtw_is_not_differentiated_and_takes_no_records():
-    assert lead_dtw(torch.zeros(0, 12, 10)).shape == (0, 0)
-    assert not lead_dtw(torch.zeros(2, 12, 10, requires_grad=True)).requires_grad
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ({"positive": "farthest"}, "nearest or two_farthest"),
         ({"negative": "nearest"}, "random or farthest"),
         ({"topk": 0}, "at least 1"),
-        ({"distance": "dtw"}, "dtw"),
+        ({"distance": "warped"}, "warped"),
     ],
 )
 def test_refuses(words, message):

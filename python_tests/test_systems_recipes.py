@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 
@@ -188,3 +189,18 @@ def test_training_on_such_a_store_must_say_so(tmp_path):
     data = dataclasses.replace(data, paths=(str(tmp_path / "raw"),))
     with pytest.raises(ContractError, match="stored_recipe"):
         ssl_dml.build(pretraining.Config(signal=signal, **{**small, "data": data}))
+
+
+def test_mining_is_at_the_rate_and_in_the_band_of_the_prepared_signal():
+    small = {"data": DATA, "fit": HOW, "embedding_dim": 8, "width": 4}
+    config = pretraining.Config(signal=SIGNAL, mine_fs=100.0, dtw_radius=0.3, **small)
+    distance = ssl_dml.build(config).method.miner.distance
+    assert (distance.resample, distance.radius) == ((2, 5), 30)  # the recipe has made it 250 Hz
+    with pytest.raises(RunError, match=r"\(0, fs = 250\], got 400 \(--mine_fs\)"):
+        ssl_dml.build(pretraining.Config(signal=SIGNAL, mine_fs=400.0, **small))
+
+
+def test_a_run_logs_the_share_of_mining(run):
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(0 < float(row["mining"]) < 1 for row in rows)

@@ -90,7 +90,7 @@ class Parser(ArgumentParser):
             if words[i - 1] != "--config":
                 continue
             packaged = self.recipes / f"{words[i]}.yaml"
-            if packaged.exists() and not Path(words[i]).exists():
+            if packaged.exists() and not Path(words[i]).is_file():  # a folder is no recipe
                 words[i] = str(packaged)
             self._check_file(Path(words[i]))
         return words

@@ -23,8 +23,15 @@ class Config:
             trials.
         init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
             is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
-        distance: Between records in input space. lead_dtw is what the published dynamic time
-            warping computes: it aligns the leads in their order, not the samples in time (B1).
+        distance: Between records in input space. dtw warps time, exactly, for every pair of the
+            batch at every step. lead_dtw is what the published dynamic time warping computes: it
+            aligns the leads in their order, not the samples in time (B1). The others compare sample
+            with sample.
+        dtw_cost: Between samples, for dtw: the sum over the leads of differences' magnitudes, of
+            their squares, or the root of that.
+        dtw_radius: Seconds that a warping may shift a sample by; none for any number.
+        mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
+            sees them as they are.
         positive: nearest, or one of the two farthest, as the published on-the-fly mode has it (B2).
         negative: One of the k farthest, or any other record.
         neg_topk: k.
@@ -40,7 +47,12 @@ class Config:
     dropout: float = 0.2
     width: int = 64
     init: Literal["he", "published"] = "he"
-    distance: Literal["mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"] = "mean_l1"
+    distance: Literal["dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"] = (
+        "dtw"
+    )
+    dtw_cost: Literal["l1", "sqeuclidean", "euclidean"] = "l1"
+    dtw_radius: float | None = 0.5
+    mine_fs: float | None = None
     positive: Literal["nearest", "two_farthest"] = "nearest"
     negative: Literal["farthest", "random"] = "random"
     neg_topk: int = 2
@@ -50,6 +62,10 @@ class Config:
     fit: Fit = field(default_factory=lambda: Fit(steps=10_000, batch_size=64, out="runs/ssl-dml"))
 
     def __post_init__(self) -> None:
+        if self.dtw_radius is not None and not self.dtw_radius >= 0:
+            raise ValueError(f"dtw_radius must be at least 0 seconds, got {self.dtw_radius}")
+        if self.mine_fs is not None and not self.mine_fs > 0:
+            raise ValueError(f"mine_fs must be positive, got {self.mine_fs}")
         if self.neg_topk < 1:
             raise ValueError(f"neg_topk must be at least 1, got {self.neg_topk}")
         if self.margin <= 0:

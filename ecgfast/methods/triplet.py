@@ -16,7 +16,8 @@ class Triplet(Method):
     The prepared signals are what the miner compares and what the encoder sees. Where a sample is
     missing (NaN) the encoder gets 0, and the record is left out of all triplets. Logged are the
     loss, the share of triplets that are valid, the share of these that still pull (``active``),
-    and the spread of the embeddings, which falls to 0 when the encoder collapses.
+    the spread of the embeddings, which falls to 0 when the encoder collapses, and the share of the
+    time that goes into ``mining``.
 
     Args:
         encoder: ``(N, L, T) -> (N, D)``; its embeddings are not normalised.
@@ -37,7 +38,8 @@ class Triplet(Method):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of a batch."""
         ecg = batch["ecg"]
-        triplets = self.miner(ecg)
+        with self.clock.part("mining", ecg.device):
+            triplets = self.miner(ecg)
         embeddings = self.encoder(ecg.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
         loss: Tensor = self.loss(embeddings, *triplets)
         self.log_dict(

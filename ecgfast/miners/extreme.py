@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ecgfast.ops import pairwise_distance
-
-Distance = Literal["mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"]
+from ecgfast.miners.distance import Distance, InputDistance
+from ecgfast.miners.distance import lead_dtw as lead_dtw
 
 
 class Triplets(NamedTuple):
@@ -31,15 +30,13 @@ class Triplets(NamedTuple):
 class NearestFarthest(nn.Module):
     """Positive and negative of each record by its distances to the others in the batch.
 
-    Distances are taken in input space, on whole records as they are given: nothing is aligned, so
-    all but ``lead_dtw`` compare sample with sample. A record with a value that is not finite is
-    nobody's neighbour and its own triplet is not valid; with fewer than three records left none
+    Distances are taken in input space, on whole records. A record with a value that is not finite
+    is nobody's neighbour and its own triplet is not valid; with fewer than three records left none
     is. Ties go to the lowest index. What is drawn is drawn on the generator's device, the CPU
     unless told otherwise, so that every device gets the same triplets.
 
     Args:
-        distance: A metric of ``pairwise_distance`` on records as rows of L T numbers, or
-            ``lead_dtw``.
+        distance: An :class:`InputDistance`, or a word for one.
         positive: ``nearest``, or ``two_farthest``, one of the two farthest (the published
             on-the-fly mode, defect B2).
         negative: ``farthest`` draws from the ``topk`` farthest, ``random`` from all; never the
@@ -55,21 +52,19 @@ class NearestFarthest(nn.Module):
 
     def __init__(
         self,
-        distance: Distance = "mean_l1",
+        distance: Distance | InputDistance = "mean_l1",
         positive: Literal["nearest", "two_farthest"] = "nearest",
         negative: Literal["random", "farthest"] = "random",
         topk: int = 2,
     ) -> None:
         super().__init__()
-        if distance not in get_args(Distance):
-            raise ValueError(f"distance must be one of {get_args(Distance)}, got {distance}")
         if positive not in ("nearest", "two_farthest"):
             raise ValueError(f"positive must be nearest or two_farthest, got {positive}")
         if negative not in ("random", "farthest"):
             raise ValueError(f"negative must be random or farthest, got {negative}")
         if topk < 1:
             raise ValueError(f"topk must be at least 1, got {topk}")
-        self.distance: Distance = distance
+        self.distance = InputDistance(distance) if isinstance(distance, str) else distance
         self.positive = positive
         self.negative = negative
         self.topk = topk
@@ -89,11 +84,7 @@ class NearestFarthest(nn.Module):
             raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
         eligible = ecg.isfinite().flatten(1).all(dim=1)
         clean = torch.where(eligible[:, None, None], ecg, 0)
-        if self.distance == "lead_dtw":
-            distances = lead_dtw(clean)
-        else:
-            distances = pairwise_distance(clean.flatten(1), metric=self.distance)
-        return self.mine(distances, eligible, generator=generator)
+        return self.mine(self.distance(clean), eligible, generator=generator)
 
     @torch.no_grad()
     def mine(
@@ -154,33 +145,3 @@ def _pick(distances: Tensor, draws: Tensor, *, n_first: int, but: Tensor | None 
         rank = (draws * count).long()
         rank += rank >= place  # step over it
     return order.gather(1, rank.clamp(max=order.shape[1] - 1)[:, None])[:, 0]
-
-
-def lead_dtw(ecg: Tensor) -> Tensor:
-    r"""Dynamic time warping over the leads in their order: not over time.
-
-    This is what the published self-supervised code computes (defect B1): its arrays are leads
-    times samples, the library takes the first axis for time. With leads :math:`a_l, b_m` as points
-    in T dimensions and monotone paths :math:`\pi` from (1, 1) to (L, L) in steps of one:
-
-    .. math:: d(a, b) = \sqrt{\min_\pi \sum_{(l, m) \in \pi} \lVert a_l - b_m \rVert^2}
-
-    Samples are never shifted in time. Holds the (N L)^2 distances of all leads.
-
-    Args:
-        ecg: Records ``(N, L, T)``.
-
-    Returns:
-        Distances ``(N, N)`` in the unit of ``ecg``, not differentiable.
-    """
-    n, leads, _ = ecg.shape
-    cost = pairwise_distance(ecg.detach().flatten(0, 1), metric="sqeuclidean")
-    cost = cost.reshape(n, leads, n, leads).permute(1, 3, 0, 2)  # (L, L, N, N)
-    best = cost.new_full((leads + 1, leads + 1, n, n), torch.inf)
-    best[0, 0] = 0
-    for diagonal in range(2 * leads - 1):  # cells of one anti-diagonal do not need each other
-        i = torch.arange(max(0, diagonal - leads + 1), min(diagonal, leads - 1) + 1)
-        j = diagonal - i
-        before = torch.minimum(torch.minimum(best[i, j], best[i, j + 1]), best[i + 1, j])
-        best[i + 1, j + 1] = cost[i, j] + before
-    return best[leads, leads].sqrt()

@@ -15,6 +15,7 @@ NAMES = {
     "lr": "learning rate",
     "records_per_s": "records per second",
     "waiting": "share of time waiting for data",
+    "mining": "share of time spent on mining",
     "active": "share of triplets with a loss",
     "valid": "share of valid triplets",
     "labelled": "share of records with a label",

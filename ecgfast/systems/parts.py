@@ -106,6 +106,13 @@ def preparation(signal: Signal, recipe: dict[str, Any] | None = None) -> Prepare
     return Prepare(fs=signal.fs, recipe=words)
 
 
+def prepared_fs(signal: Signal, recipe: dict[str, Any] | None) -> float:
+    """Rate of the signals as they are prepared, Hz: some recipes change it."""
+    if recipe is None:
+        return signal.fs
+    return Recipe.from_dict(recipe).result(signal.fs, signal.samples)[0]
+
+
 def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> None:
     """Refuses records of other leads, rate or length.
 

@@ -72,8 +72,9 @@ class Log(Callback):
     """Writes what methods log: every so many steps, and the first and the last.
 
     Columns: ``step`` (done), ``epoch`` (passes over the training records), what the method logs,
-    ``lr``, ``records_per_s`` of all processes, and ``waiting``: the share of the time in which the
-    main process had nothing to do because records were not loaded yet. Losses are means over the
+    ``lr``, ``records_per_s`` of all processes, ``waiting``: the share of the time in which the
+    main process had nothing to do because records were not loaded yet, and the share of each part
+    that the method's clock knows, as ``mining``, of the main process too. Losses are means over the
     ranks; where a loss compares the records of a batch, each rank's batch is one of its own.
 
     Args:
@@ -93,6 +94,7 @@ class Log(Callback):
         step = trainer.global_step
         self.ended_at = self.row_at = time.perf_counter()
         self.row_step, self.waited = step, 0.0
+        pl_module.clock.take()
         if not trainer.is_global_zero:
             return
         self.table = Table(self.out / "metrics.csv", step)
@@ -151,6 +153,8 @@ class Log(Callback):
             "records_per_s": round((step - self.row_step) * records / (now - self.row_at), 1),
             "waiting": round(self.waited / (now - self.row_at), 4),
         }
+        for part, seconds in method.clock.take().items():
+            row[part] = round(seconds / (now - self.row_at), 4)
         self.row_at, self.row_step, self.waited, self.more = now, step, 0.0, {}
         if not trainer.is_global_zero:
             return

@@ -1,0 +1,117 @@
+"""How far the records of a batch lie from each other, in input space."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ecgfast.ops import dtw, pairwise_distance, resample_poly
+
+Distance = Literal["dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"]
+
+
+class InputDistance(nn.Module):
+    """Distances between all records of a batch, as signals: no network takes part.
+
+    ``dtw`` warps time, exactly, all leads together; the other words compare sample with sample, so
+    that two records agree only where their beats fall at the same moments (``lead_dtw``, what
+    the published code computes, does not shift time either). Half the sampling rate is a quarter
+    of the work of ``dtw``, and its band another factor: `docs/dtw.md` says what both cost in
+    neighbours.
+
+    Args:
+        distance: ``dtw``, ``lead_dtw``, or a metric of ``pairwise_distance`` on records as rows of
+            L T numbers.
+        cost: Between samples, for ``dtw``: see :func:`ecgfast.ops.dtw`.
+        radius: Of the band of ``dtw``, in samples of the records as they are compared or as a share
+            of their length; None is the full window.
+        resample: Factor ``(up, down)`` of the sampling rate at which records are compared, not
+            above 1.
+
+    Example:
+        >>> warped = InputDistance("dtw", cost="l1", radius=25, resample=(1, 2))
+        >>> warped(torch.randn(8, 12, 500)).shape
+        torch.Size([8, 8])
+    """
+
+    def __init__(
+        self,
+        distance: Distance = "mean_l1",
+        *,
+        cost: str = "l1",
+        radius: int | float | None = None,
+        resample: tuple[int, int] = (1, 1),
+    ) -> None:
+        super().__init__()
+        if distance not in get_args(Distance):
+            raise ValueError(f"distance must be one of {get_args(Distance)}, got {distance}")
+        up, down = resample
+        if not 0 < up <= down:
+            raise ValueError(f"resample must be a factor in (0, 1], got {up} / {down}")
+        self.distance: Distance = distance
+        self.cost = cost
+        self.radius = radius
+        self.resample = resample
+
+    @torch.no_grad()
+    def forward(self, ecg: Tensor) -> Tensor:
+        """Distances ``(N, N)`` of records ``(N, L, T)`` without gaps; the diagonal says nothing."""
+        up, down = self.resample
+        if up != down:  # lines to both ends: an offset must not bend them
+            ecg = resample_poly(ecg, up, down, padtype="line")
+        if self.distance == "dtw":
+            return dtw(ecg, cost=self.cost, radius=self.radius)
+        if self.distance == "lead_dtw":
+            return lead_dtw(ecg)
+        return pairwise_distance(ecg.flatten(1), metric=self.distance)
+
+
+def rate_factor(fs: float, mine_fs: float | None) -> tuple[int, int]:
+    """The factor between two sampling rates, in whole numbers.
+
+    Raises:
+        ValueError: If the second is higher, or their ratio is none of small numbers.
+    """
+    if mine_fs is None:
+        return 1, 1
+    if not 0 < mine_fs <= fs:
+        raise ValueError(f"mine_fs must be in (0, fs = {fs:g}], got {mine_fs:g}")
+    factor = (Fraction(mine_fs) / Fraction(fs)).limit_denominator(1000)
+    if abs(factor * Fraction(fs) - Fraction(mine_fs)) > Fraction(fs) / 10**6:
+        raise ValueError(
+            f"mine_fs must be a ratio of whole numbers below 1000 to {fs:g}: {mine_fs:g}"
+        )
+    return factor.numerator, factor.denominator
+
+
+def lead_dtw(ecg: Tensor) -> Tensor:
+    r"""Dynamic time warping over the leads in their order: not over time.
+
+    This is what the published self-supervised code computes (defect B1): its arrays are leads
+    times samples, the library takes the first axis for time. With leads :math:`a_l, b_m` as points
+    in T dimensions and monotone paths :math:`\pi` from (1, 1) to (L, L) in steps of one:
+
+    .. math:: d(a, b) = \sqrt{\min_\pi \sum_{(l, m) \in \pi} \lVert a_l - b_m \rVert^2}
+
+    Samples are never shifted in time. Holds the (N L)^2 distances of all leads.
+
+    Args:
+        ecg: Records ``(N, L, T)``.
+
+    Returns:
+        Distances ``(N, N)`` in the unit of ``ecg``, not differentiable.
+    """
+    n, leads, _ = ecg.shape
+    cost = pairwise_distance(ecg.detach().flatten(0, 1), metric="sqeuclidean")
+    cost = cost.reshape(n, leads, n, leads).permute(1, 3, 0, 2)  # (L, L, N, N)
+    best = cost.new_full((leads + 1, leads + 1, n, n), torch.inf)
+    best[0, 0] = 0
+    for diagonal in range(2 * leads - 1):  # cells of one anti-diagonal do not need each other
+        i = torch.arange(max(0, diagonal - leads + 1), min(diagonal, leads - 1) + 1)
+        j = diagonal - i
+        before = torch.minimum(torch.minimum(best[i, j], best[i, j + 1]), best[i + 1, j])
+        best[i + 1, j + 1] = cost[i, j] + before
+    return best[leads, leads].sqrt()
