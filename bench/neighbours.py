@@ -1,0 +1,134 @@
+"""Who is nearest and farthest in a matrix of distances, and what they share: plain arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgfast.eval.bootstrap import Statistic, interval, replicate
+
+Floats = NDArray[np.float64]
+Batches = Sequence[NDArray[np.int64]]
+
+DRAWS, SEED = 1000, 0  # of patients
+
+
+class Found(NamedTuple):
+    """Who is nearest and who are the two farthest, of each record of each batch."""
+
+    anchor: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    farthest: NDArray[np.int64]  # (K, 2)
+
+
+def neighbours(distance: NDArray[np.floating], batches: Batches) -> Found:
+    """Looks in each batch alone; of records equally far the first counts."""
+    parts = []
+    for rows in batches:
+        inside = np.array(distance[np.ix_(rows, rows)], np.float64)
+        np.fill_diagonal(inside, np.inf)
+        nearest = rows[inside.argmin(axis=1)]
+        np.fill_diagonal(inside, -np.inf)
+        farthest = rows[np.argsort(-inside, axis=1, kind="stable")[:, :2]]
+        parts.append((rows, nearest, farthest))
+    return Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def by_anchor(anchor: NDArray[np.int64], values: Floats, count: int) -> Floats:
+    """The mean of each record over the batches that it was in; unknown values do not count."""
+    known = np.isfinite(values)
+    total = np.bincount(anchor[known], values[known], count)
+    times = np.bincount(anchor[known], minlength=count)
+    return np.divide(total, times, out=np.full(count, np.nan), where=times > 0)
+
+
+def agreement(found: Found, truth: Found, count: int) -> tuple[Floats, Floats]:
+    """By record: same nearest, and share of the two farthest kept."""
+    same = (found.nearest == truth.nearest).astype(np.float64)
+    kept = (found.farthest[:, :, None] == truth.farthest[:, None]).any(axis=2).mean(axis=1)
+    return by_anchor(truth.anchor, same, count), by_anchor(truth.anchor, kept, count)
+
+
+def shared(found: Found, labels: dict[str, Floats], count: int) -> dict[str, Floats]:
+    """By record: whether the nearest has its label, and how far its age is."""
+    made = {}
+    for key, value in labels.items():
+        apart = np.abs(value[found.nearest] - value[found.anchor])
+        alike = np.where(np.isfinite(apart), apart == 0, np.nan)
+        made[key] = by_anchor(found.anchor, apart if key == "age" else alike, count)
+    return made
+
+
+def rank_of_own(distance: NDArray[np.floating], patient: NDArray[np.str_]) -> Floats:
+    """How many records of others are nearer than the patient's nearest other one; NaN: no other."""
+    own = patient[:, None] == patient
+    others = np.where(own, np.inf, distance)
+    np.fill_diagonal(own, False)
+    best = np.where(own, distance, np.inf).min(axis=1)
+    return np.where(own.any(axis=1), (others < best[:, None]).sum(axis=1), np.nan)
+
+
+def largest_hub(found: Found, count: int) -> int:
+    """Of how many records the same one is among the two farthest."""
+    return int(np.bincount(found.farthest.reshape(-1), minlength=count).max())
+
+
+def predicted(
+    distance: NDArray[np.floating], value: Floats, patient: NDArray[np.str_], k: int
+) -> Floats:
+    """Mean of the k nearest with a known value, own patient left out, by inverse distance."""
+    usable = (patient[:, None] != patient) & np.isfinite(value)
+    apart = np.where(usable, np.asarray(distance, np.float64), np.inf)
+    nearest = np.argsort(apart, axis=1, kind="stable")[:, :k]
+    weight = 1 / np.maximum(np.take_along_axis(apart, nearest, axis=1), 1e-12)
+    used = np.where(weight > 0, value[nearest], 0)
+    return (weight * used).sum(axis=1) / weight.sum(axis=1)
+
+
+def middle(values: Floats) -> Statistic:
+    """The (lower) median under weights."""
+    order = np.argsort(values)
+    ordered = values[order]
+
+    def of(weights: Floats) -> dict[str, Floats]:
+        heap = weights[:, order].cumsum(axis=1)
+        return {"x": ordered[(heap >= heap[:, -1:] / 2).argmax(axis=1)]}
+
+    return of
+
+
+def mean(values: Floats) -> Statistic:
+    """The mean under weights."""
+    return lambda weights: {"x": weights @ values / weights.sum(axis=1)}
+
+
+def share_of_cells(samples: int, reach: int | None, full: int) -> float:
+    """Cells inside the band of two records of ``samples``, over ``full ** 2``."""
+    outside = 0 if reach is None else max(samples - reach - 1, 0) * max(samples - reach, 0)
+    return (samples**2 - outside) / full**2
+
+
+def written(
+    values: Floats,
+    patient: NDArray[np.str_],
+    digits: int = 2,
+    statistic: Callable[[Floats], Statistic] = mean,
+) -> str:
+    """Estimate and interval over patients; records with no value have no part."""
+    known = np.isfinite(values)
+    if not known.any():
+        return "-"
+    of = statistic(values[known])
+    estimate = float(of(np.ones((1, known.sum())))["x"][0])
+    draws = replicate(of, patient[known], draws=DRAWS, seed=SEED)["x"]
+    return bounded(estimate, *interval(estimate, draws)[:2], digits)
+
+
+def bounded(estimate: float, low: float | None, high: float | None, digits: int) -> str:
+    """In words for a table."""
+    if low is None or high is None:
+        return f"{estimate:.{digits}f}"
+    return f"{estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
