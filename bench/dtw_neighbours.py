@@ -3,7 +3,7 @@
     python bench/dtw_neighbours.py ../shared OUT
 
 Prints Markdown tables. OUT keeps the stores and the distances: the first run takes minutes, the
-next one takes seconds. Without network, without training; positions of beats are not aligned.
+next one takes seconds. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from neighbours import (
     Batches,
     Floats,
     agreement,
+    begin,
     bounded,
     largest_hub,
+    least_warped,
+    line,
     middle,
     neighbours,
     predicted,
     rank_of_own,
+    removable,
     share_of_cells,
     shared,
+    statistic_of,
     written,
 )
 from numpy.typing import NDArray
@@ -40,10 +45,9 @@ from torch import Tensor
 
 from ecgfast import _C
 from ecgfast.data.store import ECGStore
-from ecgfast.eval import classification, regression
-from ecgfast.eval.bootstrap import Statistic, interval, replicate
+from ecgfast.eval.bootstrap import interval, replicate
 from ecgfast.eval.comparison import difference
-from ecgfast.miners.extreme import lead_dtw
+from ecgfast.miners.distance import lead_dtw
 from ecgfast.ops import dtw, pairwise_distance, resample_poly
 from ecgfast.ops.dtw import COSTS
 from ecgfast.transforms.signal import Prepare
@@ -145,7 +149,7 @@ def distances(records: Records, case: Case, out: Path) -> NDArray[np.float32]:
         return np.load(path)
     ecg = Prepare(fs=records.fs, normalise=case.scale)(records.ecg)
     if case.fs != records.fs:
-        ecg = resample_poly(ecg, round(case.fs), round(records.fs))
+        ecg = resample_poly(ecg, round(case.fs), round(records.fs), padtype="line")
     made = measured(ecg, case).numpy()
     path.parent.mkdir(exist_ok=True)
     np.save(path, made)
@@ -161,20 +165,11 @@ def measured(ecg: Tensor, case: Case) -> Tensor:
     return dtw(ecg, cost=case.metric.removeprefix("dtw "), radius=case.reach)
 
 
-def begin(columns: Sequence[str]) -> None:
-    """The first two lines of a table."""
-    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
-
-
-def line(cells: Sequence[str]) -> None:
-    """Another one."""
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
 def begun(case: Case, samples: int, full: int) -> list[str]:
     """Rate, radius and cells of a case."""
     width = "full" if case.radius is None else f"{case.radius:g} s"
-    return [f"{case.fs:g} Hz", width, f"{100 * share_of_cells(samples, case.reach, full):.2g} %"]
+    part = 100 * share_of_cells(samples, case.reach, full)
+    return [f"{case.fs:g} Hz", width, f"{part:.0f} %" if part >= 10 else f"{part:.2g} %"]
 
 
 def batches_of(count: int) -> Batches:
@@ -193,12 +188,8 @@ def print_agreement(records: Records, cases: Sequence[Case], out: Path) -> None:
         for where, batches in (("whole set", everyone), ("batches of 64", batches_of(count))):
             print(f"\n**{records.name}, {SCALES[scale]}, {where}** (n = {count})")
             begin(["rate", "radius", "cells", *heads])
-            truth = {
-                metric: neighbours(
-                    distances(records, Case(scale, metric, records.fs), out), batches
-                )
-                for metric in metrics
-            }
+            whole = {m: distances(records, Case(scale, m, records.fs), out) for m in metrics}
+            truth = {m: neighbours(distance, batches) for m, distance in whole.items()}
             for fs, radius in dict.fromkeys((c.fs, c.radius) for c in cases if c.scale == scale):
                 if (fs, radius) == (records.fs, None):
                     continue
@@ -285,13 +276,6 @@ def print_predicted(records: Records, cases: Sequence[Case], out: Path) -> None:
         line([f"{a} minus {b}", *cells])
 
 
-def statistic_of(how: str, value: Floats, score: Floats) -> Statistic:
-    """The metric as a function of weights."""
-    if how == "auroc":
-        return classification.statistic(value, score, threshold=0.5)
-    return regression.statistic(value, score)
-
-
 def pairs(cases: Sequence[Case]) -> Iterator[tuple[Case, Case]]:
     """What is compared: warping against none, the costs, the band, the rate."""
     others = [("mean_l1", 100.0, None), ("dtw sqeuclidean", 100.0, 1.0)]
@@ -304,22 +288,40 @@ def pairs(cases: Sequence[Case]) -> Iterator[tuple[Case, Case]]:
                 yield a, b
 
 
+def print_bounds(records: Records, out: Path) -> None:
+    """What LB_Keogh, and the distance without warping from above, could spare in a batch."""
+    begin(["scale", "cost", "radius", "for the nearest", "for the farthest 2"])
+    for scale in ("none", "lead"):
+        ecg = Prepare(fs=records.fs, normalise=scale)(records.ecg)
+        for cost in ("sqeuclidean", "l1"):
+            still = distances(records, Case(scale, f"dtw {cost}", records.fs, 0.0), out)
+            for radius in WIDE[:-1]:
+                case = Case(scale, f"dtw {cost}", records.fs, radius)
+                distance, shares = distances(records, case, out), []
+                for rows in batches_of(len(ecg))[:4]:
+                    least = least_warped(ecg[torch.from_numpy(rows)], case.reach or 0, cost)
+                    inside = np.ix_(rows, rows)
+                    shares.append(removable(distance[inside], least.numpy(), still[inside]))
+                mean_shares = (f"{100 * share:.1f} %" for share in np.mean(shares, axis=0))
+                line([SCALES[scale], cost, f"{radius:g} s", *mean_shares])
+
+
 def print_times(records: Records) -> None:
-    """One batch, one thread, the best of three."""
+    """One batch: time of a core, the best of three."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     ecg = records.ecg[:BATCH]
     begin(["rate", "radius", "cells", *COSTS])
     for fs in (100.0, 50.0, 25.0):
-        x = ecg if fs == records.fs else resample_poly(ecg, round(fs), round(records.fs))
+        x = resample_poly(ecg, round(fs), round(records.fs), padtype="line")
         for radius in reversed(WIDE):
             cells = []
             for cost in COSTS:
                 case, times = Case("none", f"dtw {cost}", fs, radius), []
                 for _ in range(3):
-                    start = time.perf_counter()
+                    start = time.process_time()
                     measured(x, case)
-                    times.append(time.perf_counter() - start)
+                    times.append(time.process_time() - start)
                 cells.append(f"{1000 * min(times):.0f} ms")
             line([*begun(case, x.shape[2], ecg.shape[2]), *cells])
     torch.set_num_threads(threads)
@@ -331,9 +333,10 @@ def main() -> None:
     words.add_argument("out", type=Path, help="for stores and distances")
     given = words.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    print(f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()};")
-    print(f"instruction set {_C.build_info()['isa']}, {torch.get_num_threads()} threads;")
-    print(f"{DRAWS} draws of patients, {BATCHES} batches of {BATCH}, seed {SEED}")
+    print(f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()},")
+    print(
+        f"{_C.build_info()['isa']}, {torch.get_num_threads()} threads; {DRAWS} draws of patients, {BATCHES} batches of {BATCH}, seed {SEED}"
+    )
     print("\n## Records")
     counted = ("stored", "second copies", "used", "patients", "patients with several")
     begin(["set", *counted, "signal", "known"])
@@ -361,6 +364,8 @@ def main() -> None:
 
     print("\n## Time of a batch of 64")
     print_times(ptbxl)
+    print("\n## Pairs of a batch that bounds could spare at best")
+    print_bounds(ptbxl, given.out)
 
     plain = ("euclidean", "mean_l1", "lead_dtw")
     bands = {"none": WIDE, "lead": WIDE, "record": WIDE[:-1]}

@@ -1,4 +1,4 @@
-"""Who is nearest and farthest in a matrix of distances, and what they share: plain arithmetic."""
+"""Who is nearest and farthest in a matrix of distances, what they share, and that in words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import max_pool1d
 
+from ecgfast.eval import classification, regression
 from ecgfast.eval.bootstrap import Statistic, interval, replicate
 
 Floats = NDArray[np.float64]
@@ -105,6 +109,46 @@ def mean(values: Floats) -> Statistic:
     return lambda weights: {"x": weights @ values / weights.sum(axis=1)}
 
 
+def least_warped(x: Tensor, reach: int, cost: str) -> Tensor:
+    """LB_Keogh of all pairs ``(N, N)``, the larger of both ways: no warping is nearer.
+
+    What of a record lies outside the envelope of the other, lead by lead (Keogh, VLDB 2002).
+    """
+    width = {"kernel_size": 2 * reach + 1, "stride": 1, "padding": reach}
+    above, below = max_pool1d(x, **width), -max_pool1d(-x, **width)
+    bound = torch.stack(
+        [
+            outside.square().sum((1, 2)).sqrt() if cost == "sqeuclidean" else outside.sum((1, 2))
+            for outside in (
+                (x - a).clamp(min=0) + (b - x).clamp(min=0)
+                for a, b in zip(above, below, strict=True)
+            )
+        ]
+    )
+    return torch.maximum(bound, bound.mT)
+
+
+def removable(
+    distance: NDArray[np.floating], least: NDArray[np.floating], most: NDArray[np.floating]
+) -> tuple[float, float]:
+    """Shares of pairs that bounds can spare, at best, of a search for the nearest, the farthest.
+
+    A pair is spared where both its records know, from the bounds alone, that it is not their
+    nearest, or not among their two farthest: with these known before, as no order could do better.
+    """
+    apart = np.array(distance, np.float64)
+    np.fill_diagonal(apart, np.inf)
+    nearest = apart.min(axis=1)
+    np.fill_diagonal(apart, -np.inf)
+    second = np.sort(apart, axis=1)[:, -2]
+    pair = np.triu_indices(len(apart), 1)
+    spared = (
+        (least > np.maximum(nearest[:, None], nearest))[pair],
+        (most < np.minimum(second[:, None], second))[pair],
+    )
+    return float(spared[0].mean()), float(spared[1].mean())
+
+
 def share_of_cells(samples: int, reach: int | None, full: int) -> float:
     """Cells inside the band of two records of ``samples``, over ``full ** 2``."""
     outside = 0 if reach is None else max(samples - reach - 1, 0) * max(samples - reach, 0)
@@ -132,3 +176,20 @@ def bounded(estimate: float, low: float | None, high: float | None, digits: int)
     if low is None or high is None:
         return f"{estimate:.{digits}f}"
     return f"{estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def statistic_of(how: str, value: Floats, score: Floats) -> Statistic:
+    """The metric as a function of weights."""
+    if how == "auroc":
+        return classification.statistic(value, score, threshold=0.5)
+    return regression.statistic(value, score)
+
+
+def begin(columns: Sequence[str]) -> None:
+    """The first two lines of a table."""
+    print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+
+
+def line(cells: Sequence[str]) -> None:
+    """Another one."""
+    print(f"| {' | '.join(cells)} |", flush=True)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from ecgfast.ops import dtw
+from ecgfast.testing import make_ecg
 
 pytest.importorskip("sklearn")  # ecgfast.eval
 
@@ -113,3 +117,24 @@ def test_words_hold_estimate_and_interval():
     assert bench.written(np.full(40, np.nan), patient) == "-"
     assert bench.written(np.ones(40), patient) == "1.00"  # no draw differs
     assert bench.written(np.arange(40.0), patient, 0, bench.middle).startswith("19 [")
+
+
+@pytest.mark.parametrize("cost", ["sqeuclidean", "l1"])
+@pytest.mark.parametrize("reach", [0, 3, 20])
+def test_bounds_enclose_the_distance(reach, cost):
+    x = make_ecg(6, 2, 80)
+    warped = dtw(x, cost=cost, radius=reach)
+    least = bench.least_warped(x, reach, cost)
+    assert (least <= warped * (1 + 1e-5)).all()
+    assert (least > 0).sum() == 30
+    if reach == 0:
+        torch.testing.assert_close(least, warped)
+
+
+def test_a_pair_is_spared_where_both_its_records_can_do_without():
+    distance = np.array([[0, 1, 5, 6], [1, 0, 7, 8], [5, 7, 0, 2], [6, 8, 2, 0]], float)
+    pairs = 6
+    none, all_ = np.zeros((4, 4)), np.full((4, 4), 99.0)
+    assert bench.removable(distance, none, all_) == (0, 0)
+    # nearest: 1 and 2 are needed; two farthest: every record needs all but its nearest
+    assert bench.removable(distance, distance, distance) == (4 / pairs, 2 / pairs)
