@@ -334,9 +334,7 @@ def main() -> None:
     given = words.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     print(f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()},")
-    print(
-        f"{_C.build_info()['isa']}, {torch.get_num_threads()} threads; {DRAWS} draws of patients, {BATCHES} batches of {BATCH}, seed {SEED}"
-    )
+    print(f"{_C.build_info()['isa']}, {torch.get_num_threads()} threads, seed {SEED}")
     print("\n## Records")
     counted = ("stored", "second copies", "used", "patients", "patients with several")
     begin(["set", *counted, "signal", "known"])
