@@ -208,7 +208,8 @@ def print_shared(records: Records, cases: Sequence[Case], out: Path) -> None:
     again = bool(np.isfinite(rank_of_own(np.ones((count, count)), records.patient)).any())
     heads = [{"age": "age apart, years"}.get(key, f"same {key}") for key in labels]
     columns = [*heads, *(f"{head}, batches" for head in heads)]
-    columns += ["own patient nearest", "others nearer (median)"] * again + ["hub of farthest"]
+    columns += ["own patient nearest", "others nearer (median)"] * again
+    columns += ["hub of nearest", "hub of farthest"]
     print(f"\n**{records.name}** (n = {count})")
     begin(["distance", *columns])
     everyone, batches = [np.arange(count)], batches_of(count)
@@ -223,7 +224,7 @@ def print_shared(records: Records, cases: Sequence[Case], out: Path) -> None:
             rank = rank_of_own(distance, records.patient)
             first = np.where(np.isfinite(rank), rank == 0, np.nan)
             cells += [written(first, records.patient), written(rank, records.patient, 0, middle)]
-        cells.append(str(largest_hub(found, count)))
+        cells += [str(largest_hub(found.nearest)), str(largest_hub(found.farthest))]
         line([str(case), *cells])
     line(["chance", *_chance(records, everyone, again)])
 
@@ -236,15 +237,15 @@ def _chance(records: Records, everyone: Batches, again: bool) -> list[str]:
         distance += distance.T
         found = neighbours(distance, everyone)
         alike = shared(found, records.labels, count)
-        rank = rank_of_own(distance, records.patient)
         row = [np.nanmean(values) for values in alike.values()]
-        row += [np.mean(rank[np.isfinite(rank)] == 0), np.nanmedian(rank)] * again
-        rows.append([*row, largest_hub(found, count)])
-    digits = [1 if key == "age" else 2 for key in records.labels]
-    middle_part = [f"{v:.{d}f}" for v, d in zip(np.mean(rows, axis=0), digits, strict=False)]
-    rest = np.mean(rows, axis=0)[len(digits) :]
-    own = [f"{rest[0]:.3f}", f"{rest[1]:.0f}"] if again else []
-    return [*middle_part, *middle_part, *own, f"{rest[-1]:.0f}"]
+        if again:
+            rank = rank_of_own(distance, records.patient)
+            row += [np.mean(rank[np.isfinite(rank)] == 0), np.nanmedian(rank)]
+        rows.append([*row, largest_hub(found.nearest), largest_hub(found.farthest)])
+    means = list(np.mean(rows, axis=0))
+    same = [f"{means.pop(0):.{1 if key == 'age' else 2}f}" for key in records.labels]
+    own = [f"{means.pop(0):.3f}", f"{means.pop(0):.0f}"] if again else []
+    return [*same, *same, *own, *(f"{hub:.0f}" for hub in means)]
 
 
 def print_predicted(records: Records, cases: Sequence[Case], out: Path) -> None:

@@ -75,9 +75,9 @@ def rank_of_own(distance: NDArray[np.floating], patient: NDArray[np.str_]) -> Fl
     return np.where(own.any(axis=1), (others < best[:, None]).sum(axis=1), np.nan)
 
 
-def largest_hub(found: Found, count: int) -> int:
-    """Of how many records the same one is among the two farthest."""
-    return int(np.bincount(found.farthest.reshape(-1), minlength=count).max())
+def largest_hub(chosen: NDArray[np.int64]) -> int:
+    """How often the same record is chosen."""
+    return int(np.bincount(chosen.reshape(-1)).max())
 
 
 def predicted(
