@@ -207,9 +207,8 @@ def print_shared(records: Records, cases: Sequence[Case], out: Path) -> None:
     count, labels = len(records.ecg), records.labels
     again = bool(np.isfinite(rank_of_own(np.ones((count, count)), records.patient)).any())
     heads = [{"age": "age apart, years"}.get(key, f"same {key}") for key in labels]
-    columns = [*heads, *(f"{head}, batches" for head in heads)]
-    columns += ["own patient nearest", "others nearer (median)"] * again
-    columns += ["hub of nearest", "hub of farthest"]
+    own = ["own patient nearest", "others nearer (median)"] * again
+    columns = [*heads, *(f"{h}, batches" for h in heads), *own, "hub of nearest", "hub of farthest"]
     print(f"\n**{records.name}** (n = {count})")
     begin(["distance", *columns])
     everyone, batches = [np.arange(count)], batches_of(count)
