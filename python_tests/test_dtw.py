@@ -311,9 +311,9 @@ def test_torch_knows_the_op(device):
     op = torch.ops.ecgfast.dtw.default
     n, m = torch.tensor([3, 20, 7, 1], device=device), torch.tensor([23, 5, 9], device=device)
     for sides in [(x, y), (x, None), (x.transpose(0, 1), y[:, :4].mT[:, :4]), (x.half(), y.half())]:
-        torch.library.opcheck(op, (*sides, None, None, "l1", None, None, False))
-    torch.library.opcheck(op, (x, y, None, None, "euclidean", 40, None, False))
-    torch.library.opcheck(op, (x, y, n, m, "sqeuclidean", None, 0.3, True))
+        torch.library.opcheck(op, (*sides, None, None, "l1", None, None, False, "exact"))
+    torch.library.opcheck(op, (x, y, None, None, "euclidean", 40, None, False, "exact"))
+    torch.library.opcheck(op, (x, y, n, m, "sqeuclidean", None, 0.3, True, "exact"))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -357,7 +357,7 @@ RECORDS = torch.zeros(3, 2, 9)
         (RECORDS, RECORDS.to("meta"), {}, ValueError, "y on meta"),
         (RECORDS, None, {"cost": "manhattan"}, ValueError, "did you mean"),
         (RECORDS, None, {"cost": "L1"}, ValueError, "did you mean l1"),
-        (RECORDS, None, {"precision": "fast"}, ValueError, "precision must be 'exact'"),
+        (RECORDS, None, {"precision": "faster"}, ValueError, "precision .* did you mean fast"),
         (RECORDS, None, {"radius": -1}, ValueError, "radius must be at least 0, got -1"),
         (RECORDS, None, {"radius": 10.0}, ValueError, "an int for samples"),
         (RECORDS, None, {"radius": float("nan")}, ValueError, "an int for samples"),
@@ -384,7 +384,7 @@ def view(tensor, **lies):
 def test_border_guards_memory():
     place = (-1, 0, 2)
     x, y = torch.zeros(2, 3, 8), torch.zeros(4, 3, 9)
-    row, column, room = _C.dtw_shapes(2, 4, 3, 8, 9, place)
+    row, column, room = _C.dtw_shapes(2, 4, 3, 8, 9, False, place)
     honest = dict(
         rows=torch.zeros(row),
         columns=torch.zeros(column),
@@ -418,7 +418,8 @@ def test_border_guards_memory():
     for at, lie, message in [
         (0, 0, "leads and samples"),
         (2, 2**31, "too large"),
-        (3, 3, "no such cost"),
+        (3, 4, "no such cost"),
+        (3, 3, "rows must be"),  # without norms
         (4, -1, "radius must be"),
         (4, 18, "radius must be"),
         (5, 1.5, "fraction must be"),
@@ -430,7 +431,7 @@ def test_border_guards_memory():
         _C.dtw_forward(x, *views[1:], *facts, place)
     form, none = view(honest["rows"]), view(honest["columns"], shape=(0, 0, 0))
     length, finite = view(honest["x_length"]), view(honest["x_finite"])
-    _C.dtw_prepare(view(x), length, form, none, finite, place)
+    _C.dtw_prepare(view(x), length, form, none, finite, False, place)
     for views, message in [
         ((view(y), length, form, none, finite), "rows must be"),
         ((view(x, stride=(24, 1, 3)), length, form, none, finite), "dense"),
@@ -439,7 +440,7 @@ def test_border_guards_memory():
         ((view(x), view(honest["y_length"]), form, none, finite), "length must be"),
     ]:
         with pytest.raises(ValueError, match=message):
-            _C.dtw_prepare(*views, place)
+            _C.dtw_prepare(*views, False, place)
 
 
 def test_matches_what_dtaidistance_and_tslearn_said(device):

@@ -63,10 +63,10 @@ def test_mining_refuses():
     assert dtw_mine(RECORDS[:0]).indices.shape == (0, 3)
 
 
-def real_records(count):
+def real_records(count, folder="records500"):
     from ecgfast.data.wfdb import read_wfdb
 
-    paths = sorted(shared_data("ptb-xl-500", "records500").rglob("*.hea"))[:count]
+    paths = sorted(shared_data("ptb-xl-500", folder).rglob("*.hea"))[:count]
     x = torch.stack([torch.as_tensor(read_wfdb(path).signal) for path in paths])
     return lead_norm(x.float())
 
@@ -87,3 +87,13 @@ def test_mining_real_records_equals_a_sort_in_float64():
     near = truth.nan_to_num(torch.inf).argsort(dim=1)[:, :2]
     far = truth.nan_to_num(-torch.inf).argsort(dim=1, descending=True)[:, :3]
     assert torch.equal(mined.indices, torch.cat([near, far], dim=1))
+
+
+@pytest.mark.parametrize("radius", [None, 0.1])
+def test_fast_mines_the_same_real_records(radius):
+    x = real_records(64, "records100")  # 10 s at 100 Hz
+    exact = dtw_mine(x, radius=radius)
+    fast = dtw_mine(x, radius=radius, precision="fast")
+    assert torch.equal(fast.indices, exact.indices)
+    assert torch.equal(fast.valid, exact.valid)
+    assert ((fast.distances - exact.distances).abs() <= 1e-5 * exact.distances)[exact.valid].all()

@@ -72,3 +72,24 @@ def test_lies_between_its_bounds(shape, cost, radius):
     assert (warped <= straight).all()
     ends = dtw(x[..., :1], y[..., :1], **words)  # every path has its first pair of samples
     assert (warped >= ends).all()
+
+
+@settings(deadline=None)
+@given(shapes, dtypes, radii, st.data())
+def test_fast_is_exact_for_whole_numbers(shape, dtype, radius, data):
+    x, y = (side.round() for side in make_sides(shape, dtype=dtype))  # sums stay under 2^24
+    n = data.draw(st.lists(st.integers(1, shape[2]), min_size=len(x), max_size=len(x)))
+    m = data.draw(st.lists(st.integers(1, shape[4]), min_size=len(y), max_size=len(y)))
+    words = dict(radius=radius, lengths=(n, m))
+    assert torch.equal(dtw(x, y, precision="fast", **words), dtw(x, y, **words))
+
+
+@settings(deadline=None)
+@given(shapes, dtypes, radii, st.integers(-12, 12))
+def test_fast_is_symmetric_and_scales_exactly(shape, dtype, radius, power):
+    x, y = make_sides(shape, dtype=dtype)
+    words = dict(radius=radius, root=False, precision="fast")
+    there = dtw(x, y, **words)
+    assert torch.equal(there, dtw(y, x, **words).T)
+    scaled = dtw(x * 2.0**power, y * 2.0**power, **words)
+    assert torch.equal(scaled, there * 2.0 ** (2 * power))

@@ -20,7 +20,6 @@ constexpr bool kEmulated = false;
 #endif
 constexpr std::int64_t kMostPairs = 64;                 // of a block on a device
 constexpr std::int64_t kEdges = std::int64_t{1} << 26;  // floats of scratch that are always enough
-constexpr std::int64_t kMostColumns = 128;  // of a pass on a device, one of them perhaps begun
 
 using Shape = std::array<std::int64_t, 3>;
 
@@ -31,15 +30,23 @@ std::int64_t padded_leads(std::int64_t leads) {
   return leads <= 12 ? (leads + 3) / 4 * 4 : kMostDeviceLeads;
 }
 
-// Packed rows of T samples, packed columns of as many, and scratch for pairs of T by U samples.
-Shape rows_shape(std::int64_t n, std::int64_t leads, std::int64_t samples, const Place& place) {
-  if (on_device(place)) return {n, samples + kBefore + kAfter, padded_leads(leads)};
-  return {n, leads, (samples + kStrip - 1) / kStrip * kStrip};
+// Time-major on a device; the norms of all steps lie behind them.
+Shape device_shape(std::int64_t n, std::int64_t leads, std::int64_t steps, bool expanded) {
+  const std::int64_t padded = padded_leads(leads);
+  return {n, steps + (expanded ? (steps + padded - 1) / padded : 0), padded};
 }
 
-Shape columns_shape(std::int64_t n, std::int64_t leads, std::int64_t samples, const Place& place) {
-  if (on_device(place)) return {n, samples + kMostColumns, padded_leads(leads)};
-  return {n, leads, samples + 2 * kPad};
+// Packed rows of T samples, packed columns of as many, and scratch for pairs of T by U samples.
+Shape rows_shape(std::int64_t n, std::int64_t leads, std::int64_t samples, bool expanded,
+                 const Place& place) {
+  if (on_device(place)) return device_shape(n, leads, samples + kBefore + kAfter, expanded);
+  return {n, leads + expanded, (samples + kStrip - 1) / kStrip * kStrip};
+}
+
+Shape columns_shape(std::int64_t n, std::int64_t leads, std::int64_t samples, bool expanded,
+                    const Place& place) {
+  if (on_device(place)) return device_shape(n, leads, samples + kMostColumns, expanded);
+  return {n, leads + expanded, samples + 2 * kPad};
 }
 
 std::array<std::int64_t, 2> scratch_shape(std::int64_t n, std::int64_t m, std::int64_t x_samples,
@@ -54,8 +61,10 @@ std::array<std::int64_t, 2> scratch_shape(std::int64_t n, std::int64_t m, std::i
 std::tuple<Shape, Shape, std::array<std::int64_t, 2>> shapes(std::int64_t n, std::int64_t m,
                                                              std::int64_t leads,
                                                              std::int64_t x_samples,
-                                                             std::int64_t y_samples, Place place) {
-  return {rows_shape(n, leads, x_samples, place), columns_shape(m, leads, y_samples, place),
+                                                             std::int64_t y_samples, bool expanded,
+                                                             Place place) {
+  return {rows_shape(n, leads, x_samples, expanded, place),
+          columns_shape(m, leads, y_samples, expanded, place),
           scratch_shape(n, m, x_samples, y_samples, place)};
 }
 
@@ -81,7 +90,8 @@ void expect_lengths(const View& lengths, const char* name, std::int64_t records)
   expect_dense(lengths, name);
 }
 
-void run_prepare(View x, View length, View rows, View columns, View finite, Place place) {
+void run_prepare(View x, View length, View rows, View columns, View finite, bool expanded,
+                 Place place) {
   expect(x.dims == 3 && x.size[1] > 0 && x.size[2] > 0, "x must be (N, L, T) with L, T > 0");
   expect_computed(x, "x");
   expect_dense_last(x, "x");
@@ -89,10 +99,10 @@ void run_prepare(View x, View length, View rows, View columns, View finite, Plac
   expect(n <= INT32_MAX && x.size[1] * x.size[2] <= INT32_MAX / 2, "x is too large");
   expect_lengths(length, "length", n);
   if (rows.size[0] != 0) {
-    expect_shape(rows, "rows", rows_shape(n, x.size[1], x.size[2], place));
+    expect_shape(rows, "rows", rows_shape(n, x.size[1], x.size[2], expanded, place));
   }
   if (columns.size[0] != 0) {
-    expect_shape(columns, "columns", columns_shape(n, x.size[1], x.size[2], place));
+    expect_shape(columns, "columns", columns_shape(n, x.size[1], x.size[2], expanded, place));
   }
   for (const View& form : {rows, columns}) {
     expect_dtype(form, "a packed form", x.dtype);
@@ -100,7 +110,7 @@ void run_prepare(View x, View length, View rows, View columns, View finite, Plac
   }
   expect_flags(finite, "finite", n);
   expect_place({x, length, rows, columns, finite}, place);
-  run(Prepare{x, length, rows, columns, finite}, n, 1, place, ECGFAST_LEVELS(prepare));
+  run(Prepare{x, length, rows, columns, finite, expanded}, n, 1, place, ECGFAST_LEVELS(prepare));
 }
 
 void run_forward(View rows, View columns, View x_length, View y_length, View x_finite,
@@ -115,13 +125,14 @@ void run_forward(View rows, View columns, View x_length, View y_length, View x_f
          "records are too large");
   expect(n <= INT32_MAX && m <= INT32_MAX, "there are too many records");
   expect(!same || (n == m && x_samples == y_samples), "y must be x itself");
-  expect(cost >= 0 && cost <= static_cast<int>(Cost::l1), "there is no such cost");
+  expect(cost >= 0 && cost <= static_cast<int>(Cost::expanded), "there is no such cost");
   expect(radius >= 0 && radius <= x_samples + y_samples, "radius must be in [0, T + U]");
   expect(fraction <= 1, "fraction must be at most 1");
   expect_computed(distance, "distance");
   expect_dense(distance, "distance");
-  expect_shape(rows, "rows", rows_shape(n, leads, x_samples, place));
-  expect_shape(columns, "columns", columns_shape(m, leads, y_samples, place));
+  const bool expanded = static_cast<Cost>(cost) == Cost::expanded;
+  expect_shape(rows, "rows", rows_shape(n, leads, x_samples, expanded, place));
+  expect_shape(columns, "columns", columns_shape(m, leads, y_samples, expanded, place));
   const auto room = scratch_shape(n, m, x_samples, y_samples, place);
   ecgfast::expect_shape(scratch, "scratch", {room[0], room[1]});
   for (const View& form : {rows, columns, scratch}) {

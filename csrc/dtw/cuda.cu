@@ -30,14 +30,21 @@ struct Shape {
   static constexpr int kPairs = kThreads / kSpan;
 };
 
+// `norms`: of both samples together, for Cost::expanded, where b holds -2 y.
 template <Cost kCost, int kLeads>
-__device__ __forceinline__ float local_cost(const float (&a)[kLeads], const float (&b)[kLeads]) {
-  float cost = 0;
+__device__ __forceinline__ float local_cost(const float (&a)[kLeads], const float (&b)[kLeads],
+                                            float norms) {
+  float cost = kCost == Cost::expanded ? norms : 0.0f;
 #pragma unroll
   for (int l = 0; l < kLeads; ++l) {
-    const float apart = a[l] - b[l];
-    cost = kCost == Cost::l1 ? cost + fabsf(apart) : fmaf(apart, apart, cost);
+    if (kCost == Cost::expanded) {
+      cost = fmaf(b[l], a[l], cost);
+    } else {
+      const float apart = a[l] - b[l];
+      cost = kCost == Cost::l1 ? cost + fabsf(apart) : fmaf(apart, apart, cost);
+    }
   }
+  if (kCost == Cost::expanded) return fmaxf(cost, 0.0f);  // rounding may go below
   return kCost == Cost::euclidean ? sqrt_approx(cost) : cost;
 }
 
@@ -60,7 +67,9 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
   constexpr int kColumns = S::kColumns;
   constexpr int kSpan = S::kSpan;
   constexpr int kWidth = S::kWidth;
+  constexpr bool kNorms = kCost == Cost::expanded;
   const Shared<float> ring = dynamic_shared<float>();
+  const Shared<float> ring_norms = ring + (kRing + kWrap) * kLeads;  // beside it, if kNorms
   const int lane = lane_index() % kSpan;
   const int left_lane = (lane + kSpan - 1) % kSpan;
   const int mine = thread_index() / kSpan;
@@ -96,6 +105,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
   const int last_column = (m - 1) % kColumns;
   const auto x = record<const float>(job.rows, i);
   const auto y = record<const float>(job.columns, j);
+  const auto x_norms = x + (job.x_samples + kBefore + kAfter) * kLeads;
+  const auto y_norms = y + (job.y_samples + kMostColumns) * kLeads;
   float answer = kFar;
 
   for (int pass = 0; pass * kWidth < most; ++pass) {
@@ -103,10 +114,13 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     const int first = S::kBanded ? max(0, left - highest) & ~3 : 0;
     const int last = S::kBanded ? min(n - 1, left + kWidth - 1 - lowest) : n - 1;
     float column[kColumns][kLeads];
+    float column_norm[kColumns];
     float cost[kColumns];
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
-      const auto from = y + static_cast<std::int64_t>(left + lane * kColumns + c) * kLeads;
+      const std::int64_t at = left + lane * kColumns + c;
+      const auto from = y + at * kLeads;
+      column_norm[c] = kNorms ? static_cast<float>(y_norms[at]) : 0.0f;
 #pragma unroll
       for (int l = 0; l < kLeads; l += 4) {
         const float4 four = load_as<float4>(from + l);
@@ -123,7 +137,10 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
     float shown = tail ? static_cast<float>(edge[first + 3]) : kFar;
     if (lane > 0 || first == 0) diagonal = pass == 0 && lane == 0 ? 0.0f : kFar;
 
-    const auto step = [&](auto row, float inject, int s, bool masked) {
+    // `at`: the row of x in the ring.
+    const auto step = [&](int at, float inject, int s, bool masked) {
+      const auto row = ring + at * kLeads;
+      const float row_norm = kNorms ? static_cast<float>(ring_norms[at]) : 0.0f;
       float a[kLeads];
 #pragma unroll
       for (int l = 0; l < kLeads; l += 4) {
@@ -138,7 +155,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
       float before = beside;
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
-        float value = local_cost<kCost>(a, column[c]) + least_of(cost[c], back, before);
+        float value = local_cost<kCost>(a, column[c], row_norm + column_norm[c]) +
+                      least_of(cost[c], back, before);
         if (S::kBanded && masked) {
           const int offset = left + lane * (kColumns + 1) + c - s;  // column - row
           if (offset < lo || offset > hi) value = kFar;
@@ -165,6 +183,12 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
         copy_async<16>(ring + ((again ? kRing - kChunk : at) * kLeads + t),
                        from + (again ? t - kChunk * kLeads : t));
       }
+      if (kNorms && thread_index() * 4 < rows) {
+        const int t = thread_index() * 4;
+        const bool again = t >= kChunk;
+        copy_async<16>(ring_norms + ((again ? kRing - kChunk : at) + t),
+                       x_norms + (first + kChunk * q + (again ? t - kChunk : t)));
+      }
       copy_commit();
     };
 
@@ -183,26 +207,26 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
       if (all_lanes(begin + kChunk <= n - 1 && inside)) {
 #pragma unroll 1
         for (int u = 0; u < kChunk; u += 4) {
-          const auto row = ring + ((k * kChunk + u + kBefore - lane) & (kRing - 1)) * kLeads;
+          const int at = (k * kChunk + u + kBefore - lane) & (kRing - 1);
           float4 in = make_float4(0, 0, 0, 0);
           float4 out;
           if (tail) in = load_as<float4>(edge + (begin + u + 4));
-          step(row, in.x, 0, false);
+          step(at, in.x, 0, false);
           out.x = cost[kColumns - 1];
-          step(row + kLeads, in.y, 0, false);
+          step(at + 1, in.y, 0, false);
           out.y = cost[kColumns - 1];
-          step(row + 2 * kLeads, in.z, 0, false);
+          step(at + 2, in.z, 0, false);
           out.z = cost[kColumns - 1];
-          step(row + 3 * kLeads, in.w, 0, false);
+          step(at + 3, in.w, 0, false);
           out.w = cost[kColumns - 1];
           if (tail && begin + u + 3 >= lane) store_as(edge + (begin + u - lane + 3), out);
         }
       } else {
 #pragma unroll 1
         for (int s = begin; s < min(begin + kChunk, first + total); ++s) {
-          const auto row = ring + ((s - first + kBefore - lane) & (kRing - 1)) * kLeads;
+          const int at = (s - first + kBefore - lane) & (kRing - 1);
           const float in = tail ? static_cast<float>(edge[s + 4]) : 0.0f;
-          step(row, in, s, true);
+          step(at, in, s, true);
           if (tail && s >= lane) edge[s - lane + 3] = cost[kColumns - 1];
         }
       }
@@ -227,7 +251,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocks)
 constexpr int kPrepareThreads = 256;
 
 // One block a record. Grid: records. Reads x, writes rows and columns, time-major with zeros for
-// leads that are not there, and whether all is finite.
+// leads that are not there, norms behind the last step, and whether all is finite.
 __global__ void __launch_bounds__(kPrepareThreads) prepare_kernel(Prepare job) {
   const int n = block_index();
   const std::int64_t leads = job.x.size[1];
@@ -245,18 +269,36 @@ __global__ void __launch_bounds__(kPrepareThreads) prepare_kernel(Prepare job) {
   gaps = block_sum<kPrepareThreads>(gaps);
   if (thread_index() == 0) global<std::int32_t>(job.finite)[n] = gaps == 0;
 
-  const auto fill = [&](const View& to, int before, float outside) {
+  const auto fill = [&](const View& to, std::int64_t steps, int before, float outside,
+                        float factor) {
     const auto out = record<float>(to, n);
     const std::int64_t padded = to.size[2];
-    for (std::int64_t k = thread_index(); k < to.size[1] * padded; k += kPrepareThreads) {
+    for (std::int64_t k = thread_index(); k < steps * padded; k += kPrepareThreads) {
       const std::int64_t t = k / padded - before;
       const std::int64_t l = k % padded;
-      out[k] = t >= 0 && t < length ? sample(t, l) : l < leads ? outside : 0.0f;
+      const float value = t >= 0 && t < length ? factor * sample(t, l) : outside;
+      // -2 y overflows long after its norm has: any number will do
+      out[k] = l < leads && (!job.expanded || fabsf(value) < kFar) ? value : 0.0f;
+    }
+    // norms, if there is room for them
+    for (std::int64_t k = thread_index(); k < (to.size[1] - steps) * padded; k += kPrepareThreads) {
+      const std::int64_t t = k - before;
+      const bool inside = t >= 0 && t < length;
+      float norm = inside ? 0.0f : kFar;
+      for (std::int64_t l = 0; inside && l < leads; ++l) {
+        norm = fmaf(sample(t, l), sample(t, l), norm);
+      }
+      out[steps * padded + k] = norm;
     }
   };
-  // Never the same infinity on both sides: their difference would be NaN.
-  if (job.rows.size[0] > 0) fill(job.rows, kBefore, kFar);
-  if (job.columns.size[0] > 0) fill(job.columns, 0, -kFar);
+  const std::int64_t samples = job.x.size[2];
+  // Never the same infinity on both sides: their difference would be NaN. With norms these alone
+  // are infinite.
+  const float outside = job.expanded ? 0.0f : kFar;
+  if (job.rows.size[0] > 0) fill(job.rows, samples + kBefore + kAfter, kBefore, outside, 1.0f);
+  if (job.columns.size[0] > 0) {
+    fill(job.columns, samples + kMostColumns, 0, -outside, job.expanded ? -2.0f : 1.0f);
+  }
 }
 
 template <Cost kCost, typename S>
@@ -268,9 +310,10 @@ void forward_blocks(const Forward& job, std::uint64_t stream) {
   for (std::int64_t first = 0; first < blocks; first += together) {
     const std::int64_t rest = blocks - first;
     const Grid grid{static_cast<unsigned>(rest < together ? rest : together)};
-    launch<forward_kernel<kCost, S>>(grid, S::kThreads, (kRing + kWrap) * S::kLeads * sizeof(float),
-                                     stream, job, static_cast<int>(first),
-                                     static_cast<int>(groups));
+    constexpr auto shared =
+        (kRing + kWrap) * (S::kLeads + (kCost == Cost::expanded)) * sizeof(float);
+    launch<forward_kernel<kCost, S>>(grid, S::kThreads, shared, stream, job,
+                                     static_cast<int>(first), static_cast<int>(groups));
   }
 }
 
@@ -304,7 +347,8 @@ void prepare(const Prepare& job, std::uint64_t stream) {
 void forward(const Forward& job, std::uint64_t stream) {
   if (job.cost == Cost::sqeuclidean) return forward_cost<Cost::sqeuclidean>(job, stream);
   if (job.cost == Cost::euclidean) return forward_cost<Cost::euclidean>(job, stream);
-  forward_cost<Cost::l1>(job, stream);
+  if (job.cost == Cost::l1) return forward_cost<Cost::l1>(job, stream);
+  forward_cost<Cost::expanded>(job, stream);
 }
 
 }  // namespace ecgfast::dtw::cuda

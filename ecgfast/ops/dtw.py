@@ -16,6 +16,7 @@ from ecgfast import _C
 from ecgfast.ops._native import place, ready, register, sum_dtype, view
 
 COSTS = ("sqeuclidean", "euclidean", "l1")  # numbered as in contract.h
+PRECISIONS = ("exact", "fast")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOST_LEADS = 24  # kMostDeviceLeads of contract.h
 
@@ -53,6 +54,15 @@ def dtw(
     first. No matrix of T x U is ever made. Autocast does not touch it. Lengths that lie on a GPU
     are read from it once.
 
+    Note:
+        With ``precision="fast"`` the error of :math:`d^2` is at most :math:`(3 L + 1) 2^{-24}`
+        times the norms :math:`|x|^2 + |y|^2` along its path, beside the rounding of the sum.
+        Measured on 12 normalised leads of 1000 samples, relative to ``d``: 5e-7 for unrelated records (so has
+        "exact"), 6e-5 for a copy with 1 % of noise, 8e-3 for one with 0.1 %; 5e-6 for unrelated
+        records 50 deviations away from 0. No offset is taken off before: it would have to be one
+        for all records, and the mean of a batch is not. Symmetry and independence of batch and
+        threads hold as for "exact".
+
     Args:
         x: Records, ``(N, L, T)``: leads before time; more leads than samples warn, since the axes
             are then likely swapped. Any float dtype and strides; 24 leads at most on CUDA, and
@@ -65,7 +75,10 @@ def dtw(
         root: Whether to take the root of the sum of ``sqeuclidean``; the other costs have none.
         lengths: Samples of each record of ``x``, ``(N,)``, where what follows is padding; with
             ``y`` a pair of such, each of which may be None.
-        precision: Only "exact".
+        precision: "exact", or for ``sqeuclidean`` "fast": costs as :math:`|x|^2 + |y|^2 - 2 x
+            \cdot y`, which takes fewer operations and cancels. Equal records are then not at 0
+            (but on the diagonal without ``y``), and the nearer two records are, or the farther
+            both from 0, the more digits are lost: see the note.
 
     Returns:
         Tensor ``(N, M)`` in the unit of ``x`` (sqeuclidean without root: its square), float32, or
@@ -84,8 +97,7 @@ def dtw(
         torch.Size([8, 8])
     """
     expect_how(cost, radius)
-    if precision != "exact":
-        raise ValueError(f"precision must be 'exact', got {precision!r}")
+    _expect_precision(precision, cost)
     _expect_records("x", x)
     if y is not None:
         _expect_records("y", y)
@@ -100,7 +112,7 @@ def dtw(
     samples, share = _radius_of(radius)
     x_lengths, y_lengths = _lengths_of(lengths, x, y)
     root = root and cost == "sqeuclidean"
-    return _forward(x, y, x_lengths, y_lengths, cost, samples, share, root)
+    return _forward(x, y, x_lengths, y_lengths, cost, samples, share, root, precision)
 
 
 class Mined(NamedTuple):
@@ -120,6 +132,7 @@ def dtw_mine(
     radius: int | float | None = None,
     root: bool = True,
     lengths: Lengths | None = None,
+    precision: str = "exact",
 ) -> Mined:
     """Finds the nearest and the farthest other records of each record, by time warping.
 
@@ -136,6 +149,8 @@ def dtw_mine(
         radius: See ``dtw``.
         root: See ``dtw``.
         lengths: See ``dtw``.
+        precision: See ``dtw``; "fast" finds the same records unless two are equally far to five
+            digits or nearly equal.
 
     Returns:
         indices: ``(N, k_near + k_far)`` int64, the nearest first, then the farthest; -1 where
@@ -155,7 +170,7 @@ def dtw_mine(
     for name, k in (("k_near", k_near), ("k_far", k_far)):
         if k < 0:
             raise ValueError(f"{name} must be at least 0, got {k}")
-    distance = dtw(x, cost=cost, radius=radius, root=root, lengths=lengths)
+    distance = dtw(x, cost=cost, radius=radius, root=root, lengths=lengths, precision=precision)
     possible = ~distance.isnan()
     possible.fill_diagonal_(False)
     near = _ranked(distance, possible, k_near, descending=False)
@@ -248,12 +263,25 @@ def _expect_records(name: str, records: Tensor) -> None:
 
 def expect_how(cost: str, radius: int | float | None) -> None:
     """Refuses words and numbers that neither ``dtw`` nor ``dtw_path`` know."""
-    if cost not in COSTS:
-        near = difflib.get_close_matches(str(cost), COSTS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"cost must be one of {', '.join(COSTS)}, got {cost!r}; did you mean {near}?"
-        )
+    _expect_word("cost", cost, COSTS)
     _radius_of(radius)
+
+
+def _expect_precision(precision: str, cost: str) -> None:
+    _expect_word("precision", precision, PRECISIONS)
+    if precision == "fast" and cost != "sqeuclidean":
+        raise ValueError(
+            f"precision='fast' is for cost='sqeuclidean' alone, got {cost!r}: take that cost or"
+            " precision='exact'"
+        )
+
+
+def _expect_word(name: str, word: str, words: tuple[str, ...]) -> None:
+    if word not in words:
+        near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"{name} must be one of {', '.join(words)}, got {word!r}; did you mean {near}?"
+        )
 
 
 def _radius_of(radius: int | float | None) -> tuple[int | None, float | None]:
@@ -305,13 +333,14 @@ def _forward_like(
     radius: int | None,
     share: float | None,
     root: bool,
+    precision: str,
 ) -> Tensor:
     return x.new_empty((len(x), len(x if y is None else y)), dtype=sum_dtype(x))
 
 
 @register(
     "dtw(Tensor x, Tensor? y, Tensor? x_lengths, Tensor? y_lengths, str cost, int? radius,"
-    " float? share, bool root) -> Tensor",
+    " float? share, bool root, str precision) -> Tensor",
     _forward_like,
 )
 def _forward(
@@ -323,25 +352,28 @@ def _forward(
     radius: int | None,
     share: float | None,
     root: bool,
+    precision: str,
 ) -> Tensor:
-    distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, share, root)
+    distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, share, root, precision)
+    expanded = precision == "fast"
     own, other = _computed(x), None if y is None else _computed(y)
     against = own if other is None else other
     sizes = own.shape[1], own.shape[-1], against.shape[-1]
-    shapes = _C.dtw_shapes(len(own), len(against), *sizes, place(own))
+    shapes = _C.dtw_shapes(len(own), len(against), *sizes, expanded, place(own))
     rows, columns, scratch = (own.new_empty(shape) for shape in shapes)
     x_length, x_finite = _lengths("x", own, x_lengths), _flags(own)
     if other is None:
         y_length, y_finite = x_length, x_finite
-        _prepare(own, x_length, rows, columns, x_finite)
+        _prepare(own, x_length, rows, columns, x_finite, expanded)
     else:
         y_length, y_finite = _lengths("y", other, y_lengths), _flags(other)
-        _prepare(own, x_length, rows, columns[:0], x_finite)
-        _prepare(other, y_length, rows[:0], columns, y_finite)
+        _prepare(own, x_length, rows, columns[:0], x_finite, expanded)
+        _prepare(other, y_length, rows[:0], columns, y_finite, expanded)
     packed = rows, columns, x_length, y_length, x_finite, y_finite, scratch, distance
     most = own.shape[-1] + against.shape[-1]  # reaches every cell
     band = most if radius is None else min(radius, most), -1.0 if share is None else share
-    how = COSTS.index(cost), *band, root, y is None
+    form = len(COSTS) if expanded else COSTS.index(cost)
+    how = form, *band, root, y is None
     _C.dtw_forward(*map(view, packed), *sizes, *how, place(own))
     return distance
 
@@ -369,5 +401,7 @@ def _lengths(name: str, records: Tensor, lengths: Tensor | None) -> Tensor:
     return lengths.contiguous()
 
 
-def _prepare(x: Tensor, length: Tensor, rows: Tensor, columns: Tensor, finite: Tensor) -> None:
-    _C.dtw_prepare(*map(view, (x, length, rows, columns, finite)), place(x))
+def _prepare(
+    x: Tensor, length: Tensor, rows: Tensor, columns: Tensor, finite: Tensor, expanded: bool
+) -> None:
+    _C.dtw_prepare(*map(view, (x, length, rows, columns, finite)), expanded, place(x))
