@@ -57,11 +57,11 @@ def dtw(
     Note:
         With ``precision="fast"`` the error of :math:`d^2` is at most :math:`(3 L + 1) 2^{-24}`
         times the norms :math:`|x|^2 + |y|^2` along its path, beside the rounding of the sum.
-        Measured on 12 normalised leads of 1000 samples, relative to ``d``: 5e-7 for unrelated records (so has
-        "exact"), 6e-5 for a copy with 1 % of noise, 8e-3 for one with 0.1 %; 5e-6 for unrelated
-        records 50 deviations away from 0. No offset is taken off before: it would have to be one
-        for all records, and the mean of a batch is not. Symmetry and independence of batch and
-        threads hold as for "exact".
+        Measured on 12 normalised leads of 1000 samples, relative to ``d``: 5e-7 for unrelated
+        records (so has "exact"), 6e-5 for a copy with 1 % of noise, 8e-3 for one with 0.1 %; 5e-6
+        for unrelated records 50 deviations away from 0. No offset is taken off before: it would
+        have to be one for all records, and the mean of a batch is not. Symmetry and independence
+        of batch and threads hold as for "exact".
 
     Args:
         x: Records, ``(N, L, T)``: leads before time; more leads than samples warn, since the axes
