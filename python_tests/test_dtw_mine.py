@@ -8,7 +8,8 @@ import torch
 from ecgfast.ops import lead_norm
 from ecgfast.ops.dtw import COSTS, dtw, dtw_mine
 from python_tests.conftest import shared_data
-from python_tests.test_dtw import RECORDS, make_records
+from python_tests.test_dtw import make_records
+from python_tests.test_dtw_refusals import RECORDS
 
 
 @pytest.mark.parametrize(("k_near", "k_far"), [(1, 2), (0, 3), (5, 0), (6, 8)])
