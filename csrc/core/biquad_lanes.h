@@ -2,7 +2,7 @@
 // place: whatever the scratch holds, the arithmetic is in double, two vectors a moment. Included by
 // CPU kernels alone.
 //
-//   FlushSubnormals calm;
+//   FlushSubnormals calm;                     else a filter that rings out meets them
 //   extend(Pad::odd, edge, rows, samples);      rows point at the first sample in the scratch
 //   filter_both_ways(sections, rows - edge * kGroup, samples + 2 * edge);
 // or, with states that can travel,
@@ -10,31 +10,12 @@
 //   filter(sections, rows, samples, Direction::forward, states);
 #pragma once
 
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
-
 #include "core/biquad.h"
 #include "core/lanes.h"
+#include "core/subnormals.h"
 
 namespace ecgfast {
 namespace {
-
-// While it lives, numbers too small to be normal are zeros: a filter that rings out into a flat
-// lead would otherwise meet them, and many processors take a hundred cycles for each.
-class FlushSubnormals {
- public:
-#if defined(__SSE2__)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~FlushSubnormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#else
-  FlushSubnormals() {}
-  ~FlushSubnormals() {}
-#endif
-};
 
 // (s1, s2) of every section and lane.
 struct States {
