@@ -200,10 +200,8 @@ def _expect_how(gamma: float, radius: int | float | None, pairs: str) -> None:
 def _kept_like(x: Tensor, y: Tensor | None, aligned: bool) -> Tensor:
     """Some rows, or columns, of R of each pair, for backward."""
     other = x if y is None else y
-    if aligned:
-        pairs = len(x)
-    else:
-        pairs = len(x) * (len(x) + 1) // 2 if y is None else len(x) * len(y)
+    crossed = len(x) * (len(x) + 1) // 2 if y is None else len(x) * len(y)
+    pairs = len(x) if aligned else crossed
     rows, columns = _C.soft_dtw_kept(x.is_cuda)
     shape = pairs, -(-x.shape[-1] // rows), -(-other.shape[-1] // columns)
     return x.new_empty(shape, dtype=sum_dtype(x))
@@ -342,11 +340,9 @@ def _backward(
     grad_y = value.new_empty((0, *x.shape[1:]) if y is None else y.shape)
     if aligned:  # nothing to add up
         grad_x, grad_y, x_partial, y_partial = grad_x[:0], grad_y[:0], grad_x, grad_y
-    views = map(
-        view,
-        (*sides.packed, value, grad.contiguous(), kept, scratch)
-        + (x_partial, y_partial, grad_x, grad_y),
-    )
+    grad = grad.contiguous()
+    gradients = x_partial, y_partial, grad_x, grad_y
+    views = map(view, (*sides.packed, value, grad, kept, scratch, *gradients))
     band = sides.band(radius, share)
     _C.soft_dtw_backward(*views, *sides.sizes, sides.scale, *band, place(x))
     if aligned:
