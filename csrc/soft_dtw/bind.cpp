@@ -227,17 +227,19 @@ void run_backward(View rows, View columns, View x_length, View y_length, View va
                 grad_x, grad_y},
                place);
   expect(std::isfinite(scale) && scale > 0, "scale must be positive");
-  for (std::int64_t first = 0; first < all; first += batch) {
+  std::int64_t first = 0;
+  do {
     const std::int64_t count = std::min(batch, all - first);
     run(Backward{rows, columns, x_length, y_length, value, grad, kept, scratch, x_partial,
                  y_partial, of.pairs, scale, leads, x_samples, y_samples, radius, fraction,
                  banded(of, radius, fraction), first, count},
         count, grain(of), place, SOFT_DTW_LEVELS(backward));
-    if (aligned) continue;
-    const Gather sum{x_partial, y_partial, grad_x, grad_y, of.pairs, first, count};
+    if (aligned) return;
     const std::int64_t records = of.n + (same ? 0 : of.m);
-    run(sum, records * leads, 1, place, SOFT_DTW_LEVELS(gather));
-  }
+    run(Gather{x_partial, y_partial, grad_x, grad_y, of.pairs, first, count}, records * leads, 1,
+        place, SOFT_DTW_LEVELS(gather));  // zeros, if there are no pairs
+    first += batch;
+  } while (first < all);
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ def _warped_reference(
 def _expect_how(gamma: float, radius: int | float | None, pairs: str) -> None:
     if isinstance(gamma, bool) or not isinstance(gamma, (int, float)):
         raise ValueError(f"gamma must be a number over 0, got {gamma!r}")
-    if not (math.isfinite(gamma) and gamma > 0):
+    if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be a number over 0, got {gamma}: at 0 it would be dtw")
     if pairs not in PAIRS:
         near = difflib.get_close_matches(str(pairs), PAIRS, n=1, cutoff=0.0)[0]
