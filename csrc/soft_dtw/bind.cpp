@@ -12,6 +12,7 @@
 
 #if __has_include("soft_dtw/cuda.cu")
 #define SOFT_DTW_LEVELS(name) ECGFAST_LEVELS(name)
+#define SOFT_DTW_ON_CUDA true
 #elif !defined(ECGFAST_EMULATED)
 #define SOFT_DTW_LEVELS(name) \
   {&baseline::name, ECGFAST_IF_X86(&avx2::name), ECGFAST_IF_X86(&avx512::name), nullptr}
@@ -230,9 +231,10 @@ void run_backward(View rows, View columns, View x_length, View y_length, View va
   std::int64_t first = 0;
   do {
     const std::int64_t count = std::min(batch, all - first);
-    run(Backward{rows, columns, x_length, y_length, value, grad, kept, scratch, x_partial,
-                 y_partial, of.pairs, scale, leads, x_samples, y_samples, radius, fraction,
-                 banded(of, radius, fraction), first, count},
+    run(Backward{rows,  columns,   x_length,  y_length,  value,    grad,
+                 kept,  scratch,   x_partial, y_partial, of.pairs, scale,
+                 leads, x_samples, y_samples, radius,    fraction, banded(of, radius, fraction),
+                 first, count},
         count, grain(of), place, SOFT_DTW_LEVELS(backward));
     if (aligned) return;
     const std::int64_t records = of.n + (same ? 0 : of.m);
@@ -248,6 +250,11 @@ ECGFAST_BIND(soft_dtw, m) {
   const pybind11::call_guard<pybind11::gil_scoped_release> released;
   m.def("soft_dtw_shapes", &shapes);
   m.def("soft_dtw_kept", &kept_of);
+#if defined(SOFT_DTW_ON_CUDA)
+  m.attr("soft_dtw_on_cuda") = true;
+#else
+  m.attr("soft_dtw_on_cuda") = false;
+#endif
   m.def("soft_dtw_prepare", &run_prepare, released);
   m.def("soft_dtw_forward", &run_forward, released);
   m.def("soft_dtw_backward", &run_backward, released);

@@ -1,9 +1,9 @@
 // soft_dtw: dynamic time warping whose minimum is soft, between records, with its gradient.
 //
 // Math      x_i of n samples, y_j of m samples; c(s,t) = sum (x - y)^2 over the leads
-//           R(s,t) = c(s,t) + min'(R(s-1,t), R(s,t-1), R(s-1,t-1)), R(-1,-1) = 0, else none outside,
-//           min'(a...) = -gamma log sum exp(-a / gamma) of those that there are; none where
-//           t - s < -r - max(0, n - m) or t - s > r + max(0, m - n), r as for dtw
+//           R(s,t) = c(s,t) + min'(R(s-1,t), R(s,t-1), R(s-1,t-1)), R(-1,-1) = 0, else none
+//           outside, min'(a...) = -gamma log sum exp(-a / gamma) of those that there are; none
+//           where t - s < -r - max(0, n - m) or t - s > r + max(0, m - n), r as for dtw
 //             v_ij = R(n-1,m-1)
 //           backward, E(n-1,m-1) = 1, w = exp((min' - R(predecessor)) / gamma), so that those of
 //           a cell add up to 1:

@@ -40,9 +40,9 @@ struct Curves<float> {
   static constexpr float kLeast = -126;
   static constexpr float kExp2[] = {1.0f,           0.693147182f,   0.240226522f,   0.0555032715f,
                                     0.00961799454f, 0.00134004315f, 0.000154780224f};
-  static constexpr float kLog2[] = {1.44269502f,   -0.721348405f, 0.480903596f,
-                                    -0.36058253f,  0.288139611f,  -0.242505386f,
-                                    0.216661394f,  -0.176379681f, 0.080215238f};
+  static constexpr float kLog2[] = {1.44269502f,  -0.721348405f, 0.480903596f,
+                                    -0.36058253f, 0.288139611f,  -0.242505386f,
+                                    0.216661394f, -0.176379681f, 0.080215238f};
 };
 template <>
 struct Curves<double> {
@@ -64,11 +64,11 @@ struct Curves<double> {
                                      4.4566754533635883e-10,
                                      2.5742060226625325e-11};
   static constexpr double kLog2[] = {
-      1.4426950408889634,    -0.72134752044448114,  0.4808983469629976,   -0.36067376022259307,
-      0.2885390081753878,    -0.24044917341672728,  0.20609929172795996,  -0.18033688556332017,
-      0.16029944825255232,   -0.14426926333482568,  0.13115368774571912,  -0.12023021526594026,
-      0.11099550251710034,   -0.10299157914191683,  0.095816635470467093, -0.090081705186358552,
-      0.087752108227449777,  -0.086487994051109504, 0.073957090518387211, -0.04313026343071065,
+      1.4426950408889634,   -0.72134752044448114,  0.4808983469629976,   -0.36067376022259307,
+      0.2885390081753878,   -0.24044917341672728,  0.20609929172795996,  -0.18033688556332017,
+      0.16029944825255232,  -0.14426926333482568,  0.13115368774571912,  -0.12023021526594026,
+      0.11099550251710034,  -0.10299157914191683,  0.095816635470467093, -0.090081705186358552,
+      0.087752108227449777, -0.086487994051109504, 0.073957090518387211, -0.04313026343071065,
       0.011926212190253575};
 };
 
@@ -187,8 +187,8 @@ struct Strip {
   V corner[kSlots];  // what is above that, a column back
   const Pair<T>& pair;
   const T* x;
-  Lanes offset;    // column - row - lo of the first vector, at step 0
-  T* weights;      // of each step [up, left, diagonal][row], if wanted
+  Lanes offset;  // column - row - lo of the first vector, at step 0
+  T* weights;    // of each step [up, left, diagonal][row], if wanted
 
   // kBand: cells may lie outside the band. kWeigh: for backward.
   template <bool kBand, bool kWeigh>
@@ -346,8 +346,7 @@ void flow_back(const Steps& steps, const T* weights, const T* below, T* flow, T*
     for (int k = 0; k + 1 < kSlots; ++k) {
       into[k] = pass_up<T>(through[k + 1], through[k], kAll<T>);
     }
-    into[kSlots - 1] =
-        pass_up<T>(broadcast(below[s - (kH - 1)]), through[kSlots - 1], kAll<T>);
+    into[kSlots - 1] = pass_up<T>(broadcast(below[s - (kH - 1)]), through[kSlots - 1], kAll<T>);
 #pragma GCC unroll 4
     for (int k = 0; k < kSlots; ++k) {
       const V here = into[k] + left[k];
@@ -421,8 +420,13 @@ Room<T> room_of(const Backward& job, int worker) {
   const std::int64_t pitch = job.scratch.size[2];
   T* const all = static_cast<T*>(job.scratch.data) + worker * job.scratch.stride[0];
   T* const weights = all + (3 + job.leads) * pitch;
-  return {all + kPad,     all + pitch + kPad,           all + 2 * pitch + kPad, all + 3 * pitch + kPad,
-          weights,        weights + 3 * kStrip * pitch, pitch};
+  return {all + kPad,
+          all + pitch + kPad,
+          all + 2 * pitch + kPad,
+          all + 3 * pitch + kPad,
+          weights,
+          weights + 3 * kStrip * pitch,
+          pitch};
 }
 
 // Gradients of one pair: dx (L, T) and dy (L, U), wholly written.
@@ -461,8 +465,8 @@ void unwarp(const Backward& job, const Pair<T>& pair, const Room<T>& room, const
       for (std::int64_t t = -kPad; t < pitch - kPad; ++t) flow[t] = 0;
       flow_back<T>(reached, room.weights + k * 3 * kH * pitch, below, flow, room.e,
                    pair.n - 1 - top);
-      for (std::int64_t t = (reached.end - whole.begin) * kH;
-           t < (whole.end - whole.begin) * kH; ++t) {
+      for (std::int64_t t = (reached.end - whole.begin) * kH; t < (whole.end - whole.begin) * kH;
+           ++t) {
         room.e[t] = 0;
       }
       T* const swap = below;
@@ -563,8 +567,8 @@ void backward_pairs(const Backward& job, Range pairs) {
     }
     const T* const kept =
         static_cast<const T*>(job.kept.data) + (job.first + p) * job.kept.stride[0];
-    unwarp(job, pair_of<T>(job, cell, room.above), room, kept,
-           grad * static_cast<T>(2 / job.scale), dx, dy);
+    unwarp(job, pair_of<T>(job, cell, room.above), room, kept, grad * static_cast<T>(2 / job.scale),
+           dx, dy);
   }
 }
 

@@ -92,6 +92,8 @@ def soft_dtw(
     """
     _expect_how(gamma, radius, pairs)
     expect_sides(x, y)
+    if x.is_cuda and not _C.soft_dtw_on_cuda:
+        raise RuntimeError("soft_dtw has no CUDA kernel yet: pass x.cpu(), and y.cpu() with it")
     aligned = pairs == "aligned"
     if aligned and y is None:
         raise ValueError("pairs='aligned' compares x with y: pass y")
