@@ -1,4 +1,7 @@
-"""soft_dtw against its reference: values, gradients, bands, bits, edges, torch, tslearn."""
+"""soft_dtw against its reference: values, gradients, bands, bits, edges, torch, tslearn.
+
+Long because each test is of values and gradients, for all pairs and for aligned ones.
+"""
 
 from __future__ import annotations
 

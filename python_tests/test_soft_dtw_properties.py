@@ -21,14 +21,14 @@ gammas = st.floats(0.01, 100)
 dtypes = st.sampled_from((torch.float32, torch.float64))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)  # the reference takes most of a second
 @given(shapes, st.integers(0, 9), dtypes, gammas, radii, st.booleans())
 def test_equals_the_recurrence_and_its_gradient(shape, seed, dtype, gamma, radius, divergence):
     x, y = make_sides(shape, dtype=dtype)
     check(x.roll(seed, dims=-1), y, gamma, radius=radius, divergence=divergence)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(shapes, dtypes, gammas, radii, st.data())
 def test_is_the_same_from_either_side_and_for_crops(shape, dtype, gamma, radius, data):
     x, y = make_sides(shape, dtype=dtype)
@@ -43,7 +43,7 @@ def test_is_the_same_from_either_side_and_for_crops(shape, dtype, gamma, radius,
             assert alone.item() == there[i, j].item()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(shapes, dtypes, gammas, radii, st.integers(-6, 6))
 def test_scales_with_the_square_and_gamma(shape, dtype, gamma, radius, power):
     x, y = make_sides(shape, dtype=dtype)
@@ -55,7 +55,7 @@ def test_scales_with_the_square_and_gamma(shape, dtype, gamma, radius, power):
     assert ((scaled / scale**2 - value).abs() <= allowed).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(shapes, gammas, radii)
 def test_lies_under_dtw_and_falls_with_gamma(shape, gamma, radius):
     x, y = make_sides(shape, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_lies_under_dtw_and_falls_with_gamma(shape, gamma, radius):
     assert (more <= less + rounding).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=50)
 @given(shapes, gammas, radii)
 def test_gradients_of_both_sides_add_up_to_nothing(shape, gamma, radius):
     x, y = (side.requires_grad_() for side in make_sides(shape, dtype=torch.float64))
