@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ecgfast import _C
+from ecgfast.ops import soft_dtw
 from ecgfast.ops.dtw import dtw, dtw_mine
 
 
@@ -46,6 +47,24 @@ RECORDS = torch.zeros(3, 2, 9)
 def test_refuses(x, y, words, error, message):
     with pytest.raises(error, match=message):
         dtw(x, y, **words)
+
+
+@pytest.mark.parametrize("op", [dtw, dtw_mine, soft_dtw])
+def test_a_gap_is_named_if_that_is_asked_for(op):
+    x = torch.zeros(5, 2, 9)
+    x[3, 1, 4] = torch.nan
+    x[3, 1, 7] = -torch.inf
+    x[4, 0, 8] = torch.nan
+    first = r"x has 2 samples .* in record 3, the first at lead 1, sample 4 \(2 records in all"
+    with pytest.raises(ValueError, match=first):
+        op(x, on_gap="raise")
+    op(x, on_gap="raise", lengths=[9, 9, 9, 4, 8])  # what is not looked at is no gap
+    op(x[:3], on_gap="raise")
+    with pytest.raises(ValueError, match="did you mean propagate"):
+        op(x, on_gap="propagated")
+    if op is not dtw_mine:
+        with pytest.raises(ValueError, match="y has 2 samples missing"):
+            op(x[:3], x, on_gap="raise")
 
 
 @pytest.mark.parametrize("cost", ["euclidean", "l1"])

@@ -13,6 +13,7 @@ from ecgfast.miners import distance as module
 from ecgfast.miners.distance import InputDistance, lead_dtw, rate_factor
 from ecgfast.miners.extreme import NearestFarthest
 from ecgfast.ops.dtw import dtw_reference
+from ecgfast.ops.soft_dtw import soft_dtw_reference
 from ecgfast.testing import make_ecg
 
 
@@ -25,6 +26,15 @@ def test_dtw_is_that_of_the_resampled_records(cost, radius):
     expected = dtw_reference(torch.from_numpy(slower), cost=cost, radius=radius)
     # what float32 keeps of the resampled samples: 1e-6 of their peak, in each of up to 96 cells
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_soft_dtw_is_a_divergence():
+    ecg = make_ecg(5, 3, 60)
+    ecg[3] = ecg[1]
+    found = InputDistance("soft_dtw", radius=10, gamma=0.1)(ecg)
+    expected = soft_dtw_reference(ecg.double(), gamma=0.1, radius=10, divergence=True)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    assert NearestFarthest(InputDistance("soft_dtw", radius=10))(ecg).positives[3] == 1
 
 
 def test_sample_by_sample_distances_are_resampled_too():

@@ -24,11 +24,13 @@ class Config:
         init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
             is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
         distance: Between records in input space. dtw warps time, exactly, for every pair of the
-            batch at every step. lead_dtw is what the published dynamic time warping computes: it
-            aligns the leads in their order, not the samples in time (B1). The others compare sample
-            with sample.
+            batch at every step; soft_dtw does so with a soft minimum. lead_dtw is what the
+            published dynamic time warping computes: it aligns the leads in their order, not the
+            samples in time (B1). The others compare sample with sample.
         dtw_cost: Between samples, for dtw: the sum over the leads of differences' magnitudes, of
             their squares, or the root of that.
+        soft_gamma: How soft the minimum of soft_dtw is, mV^2 (of normalised records, without unit);
+            its costs are squares.
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
@@ -51,6 +53,7 @@ class Config:
         "dtw"
     )
     dtw_cost: Literal["l1", "sqeuclidean", "euclidean"] = "l1"
+    soft_gamma: float = 0.1
     dtw_radius: float | None = 0.5
     mine_fs: float | None = None
     positive: Literal["nearest", "two_farthest"] = "nearest"
@@ -64,6 +67,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.dtw_radius is not None and not self.dtw_radius >= 0:
             raise ValueError(f"dtw_radius must be at least 0 seconds, got {self.dtw_radius}")
+        if not self.soft_gamma > 0:
+            raise ValueError(f"soft_gamma must be positive, got {self.soft_gamma}")
         if self.mine_fs is not None and not self.mine_fs > 0:
             raise ValueError(f"mine_fs must be positive, got {self.mine_fs}")
         if self.neg_topk < 1:

@@ -8,26 +8,30 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ecgfast.ops import dtw, pairwise_distance, resample_poly
+from ecgfast.ops import dtw, pairwise_distance, resample_poly, soft_dtw
 
-Distance = Literal["dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"]
+Distance = Literal[
+    "dtw", "soft_dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"
+]
 
 
 class InputDistance(nn.Module):
     """Distances between all records of a batch, as signals: no network takes part.
 
-    ``dtw`` warps time, exactly, all leads together; the other words compare sample with sample, so
-    that two records agree only where their beats fall at the same moments (``lead_dtw``, what
-    the published code computes, does not shift time either). Half the sampling rate is a quarter
-    of the work of ``dtw``, and its band another factor: `docs/dtw.md` says what both cost in
-    neighbours.
+    ``dtw`` and ``soft_dtw`` warp time, all leads together; the other words compare sample with
+    sample, so that two records agree only where their beats fall at the same moments (``lead_dtw``,
+    what the published code computes, does not shift time either). Half the sampling rate is a
+    quarter of the work of warping, and its band another factor: `docs/dtw.md` says what both cost
+    in neighbours.
 
     Args:
-        distance: ``dtw``, ``lead_dtw``, or a metric of ``pairwise_distance`` on records as rows of
-            L T numbers.
+        distance: ``dtw``, ``soft_dtw`` (its divergence, with squared costs, which is 0 for equal
+            records), ``lead_dtw``, or a metric of ``pairwise_distance`` on records as rows of L T
+            numbers.
         cost: Between samples, for ``dtw``: see :func:`ecgfast.ops.dtw`.
-        radius: Of the band of ``dtw``, in samples of the records as they are compared or as a share
+        radius: Of the band of both, in samples of the records as they are compared or as a share
             of their length; None is the full window.
+        gamma: How soft ``soft_dtw`` is, in the square of the records' unit.
         resample: Factor ``(up, down)`` of the sampling rate at which records are compared, not
             above 1.
 
@@ -43,6 +47,7 @@ class InputDistance(nn.Module):
         *,
         cost: str = "l1",
         radius: int | float | None = None,
+        gamma: float = 0.1,
         resample: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
@@ -54,6 +59,7 @@ class InputDistance(nn.Module):
         self.distance: Distance = distance
         self.cost = cost
         self.radius = radius
+        self.gamma = gamma
         self.resample = resample
 
     @torch.no_grad()
@@ -64,6 +70,8 @@ class InputDistance(nn.Module):
             ecg = resample_poly(ecg, up, down, padtype="line")
         if self.distance == "dtw":
             return dtw(ecg, cost=self.cost, radius=self.radius)
+        if self.distance == "soft_dtw":
+            return soft_dtw(ecg, gamma=self.gamma, radius=self.radius, divergence=True)
         if self.distance == "lead_dtw":
             return lead_dtw(ecg)
         return pairwise_distance(ecg.flatten(1), metric=self.distance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -14,7 +15,36 @@ from ecgfast.ops._native import ready, sum_dtype
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MOST_LEADS = 24  # kMostDeviceLeads of contract.h
 
+_ON_GAP = ("propagate", "raise")
+
 Lengths: TypeAlias = Tensor | Sequence[int]
+
+
+def expect_word(name: str, word: str, words: tuple[str, ...]) -> None:
+    """Refuses a word that is none of these."""
+    if word not in words:
+        near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"{name} must be one of {', '.join(words)}, got {word!r}; did you mean {near}?"
+        )
+
+
+def refuse_gaps(on_gap: str, name: str, records: Tensor | None, lengths: Tensor | None) -> None:
+    """Raises, if that is asked for, where a record has a sample that is NaN or infinite."""
+    expect_word("on_gap", on_gap, _ON_GAP)
+    if on_gap != "raise" or records is None:
+        return
+    gaps = ~records.isfinite()
+    if lengths is not None:
+        gaps &= torch.arange(records.shape[-1], device=records.device) < lengths[:, None, None]
+    wrong = gaps.flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if wrong:
+        lead, sample = gaps[wrong[0]].nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} has {int(gaps[wrong[0]].sum())} samples missing (NaN or infinite) in record"
+            f" {wrong[0]}, the first at lead {lead}, sample {sample} ({len(wrong)} records in all);"
+            " fill them, or pass on_gap='propagate' for NaN from these records alone"
+        )
 
 
 def expect_sides(x: Tensor, y: Tensor | None) -> None:

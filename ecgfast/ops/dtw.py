@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ecgfast import _C
-from ecgfast.ops._native import place, ready, register, sum_dtype, view
+from ecgfast.ops._native import place, register, sum_dtype, view
+from ecgfast.ops._warping import (
+    Lengths,
+    checked_lengths,
+    computed,
+    expect_sides,
+    expect_word,
+    flags,
+    lengths_of,
+    radius_of,
+    refuse_gaps,
+)
 
 COSTS = ("sqeuclidean", "euclidean", "l1")  # numbered as in contract.h
 PRECISIONS = ("exact", "fast")
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_MOST_LEADS = 24  # kMostDeviceLeads of contract.h
-
-Lengths: TypeAlias = Tensor | Sequence[int]
 
 
 def dtw(
@@ -32,6 +36,7 @@ def dtw(
     root: bool = True,
     lengths: Lengths | tuple[Lengths | None, Lengths | None] | None = None,
     precision: str = "exact",
+    on_gap: str = "propagate",
 ) -> Tensor:
     r"""Measures how far every record of ``x`` lies from every one of ``y``, with time warped.
 
@@ -80,10 +85,12 @@ def dtw(
             (but on the diagonal without ``y``), and the nearer two records are, or the farther
             both from 0, the more digits are lost: see the note.
 
+        on_gap: What to do about a record with a sample that is NaN or infinite: "propagate", all
+            its distances are NaN, or "raise", which names it, and waits for a GPU.
+
     Returns:
         Tensor ``(N, M)`` in the unit of ``x`` (sqeuclidean without root: its square), float32, or
-        float64 for float64. All distances of a record with a sample that is NaN or infinite are
-        NaN. Not differentiable.
+        float64 for float64. Not differentiable.
 
     Raises:
         ValueError: If a shape, length, radius or word is not as above, or the leads or devices of
@@ -98,19 +105,13 @@ def dtw(
     """
     expect_how(cost, radius)
     _expect_precision(precision, cost)
-    _expect_records("x", x)
-    if y is not None:
-        _expect_records("y", y)
-        if y.shape[1] != x.shape[1]:
-            raise ValueError(f"x has {x.shape[1]} leads and y has {y.shape[1]}")
-        if y.dtype != x.dtype:
-            raise TypeError(f"x is {x.dtype} and y is {y.dtype}: cast one of them")
-        if y.device != x.device:
-            raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
+    expect_sides(x, y)
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         raise RuntimeError("dtw is not differentiable: detach its records")
-    samples, share = _radius_of(radius)
-    x_lengths, y_lengths = _lengths_of(lengths, x, y)
+    samples, share = radius_of(radius)
+    x_lengths, y_lengths = lengths_of(lengths, x, y)
+    refuse_gaps(on_gap, "x", x, x_lengths)
+    refuse_gaps(on_gap, "y", y, y_lengths)
     root = root and cost == "sqeuclidean"
     return _forward(x, y, x_lengths, y_lengths, cost, samples, share, root, precision)
 
@@ -133,6 +134,7 @@ def dtw_mine(
     root: bool = True,
     lengths: Lengths | None = None,
     precision: str = "exact",
+    on_gap: str = "propagate",
 ) -> Mined:
     """Finds the nearest and the farthest other records of each record, by time warping.
 
@@ -151,6 +153,7 @@ def dtw_mine(
         lengths: See ``dtw``.
         precision: See ``dtw``; "fast" finds the same records unless two are equally far to five
             digits or nearly equal.
+        on_gap: See ``dtw``.
 
     Returns:
         indices: ``(N, k_near + k_far)`` int64, the nearest first, then the farthest; -1 where
@@ -170,7 +173,8 @@ def dtw_mine(
     for name, k in (("k_near", k_near), ("k_far", k_far)):
         if k < 0:
             raise ValueError(f"{name} must be at least 0, got {k}")
-    distance = dtw(x, cost=cost, radius=radius, root=root, lengths=lengths, precision=precision)
+    how: dict[str, Any] = {"radius": radius, "root": root, "precision": precision}
+    distance = dtw(x, cost=cost, lengths=lengths, on_gap=on_gap, **how)
     possible = ~distance.isnan()
     possible.fill_diagonal_(False)
     near = _ranked(distance, possible, k_near, descending=False)
@@ -239,89 +243,19 @@ def _warped_reference(a: Tensor, b: Tensor, cost: str, radius: int | float | Non
     return above[m]
 
 
-def _expect_records(name: str, records: Tensor) -> None:
-    shape = tuple(records.shape)
-    if records.dim() != 3:
-        raise ValueError(f"{name} must be (records, leads, samples), got {shape}")
-    if 0 in shape[1:]:
-        raise ValueError(f"{name} has no leads or no samples, got {shape}")
-    if records.dtype not in _DTYPES:
-        raise TypeError(
-            f"{name} must be float16, bfloat16, float32 or float64, got {records.dtype}"
-        )
-    if records.is_cuda and records.dtype == torch.float64:
-        raise TypeError(f"{name} is float64, which has a kernel on the CPU alone: cast or move it")
-    if records.is_cuda and shape[1] > _MOST_LEADS:
-        raise ValueError(f"{name} has {shape[1]} leads, CUDA kernels take {_MOST_LEADS} at most")
-    if shape[1] > shape[2]:
-        warnings.warn(
-            f"{name} has {shape[1]} leads of {shape[2]} samples, got {shape}: time must be the last"
-            " axis, pass x.mT if it is not",
-            stacklevel=3,
-        )
-
-
 def expect_how(cost: str, radius: int | float | None) -> None:
     """Refuses words and numbers that neither ``dtw`` nor ``dtw_path`` know."""
-    _expect_word("cost", cost, COSTS)
-    _radius_of(radius)
+    expect_word("cost", cost, COSTS)
+    radius_of(radius)
 
 
 def _expect_precision(precision: str, cost: str) -> None:
-    _expect_word("precision", precision, PRECISIONS)
+    expect_word("precision", precision, PRECISIONS)
     if precision == "fast" and cost != "sqeuclidean":
         raise ValueError(
             f"precision='fast' is for cost='sqeuclidean' alone, got {cost!r}: take that cost or"
             " precision='exact'"
         )
-
-
-def _expect_word(name: str, word: str, words: tuple[str, ...]) -> None:
-    if word not in words:
-        near = difflib.get_close_matches(str(word), words, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"{name} must be one of {', '.join(words)}, got {word!r}; did you mean {near}?"
-        )
-
-
-def _radius_of(radius: int | float | None) -> tuple[int | None, float | None]:
-    """In samples, or as a share of the shorter record."""
-    if radius is None:
-        return None, None
-    if isinstance(radius, bool) or not isinstance(radius, (int, float)):
-        raise ValueError(f"radius must be a number of samples, a share or None, got {radius!r}")
-    if isinstance(radius, float):
-        if not 0 <= radius <= 1:
-            raise ValueError(
-                f"radius as a share must be in [0, 1], got {radius}; pass an int for samples"
-            )
-        return None, radius
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}")
-    return radius, None
-
-
-def _lengths_of(lengths: Any, x: Tensor, y: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    if lengths is None:
-        return None, None
-    if y is None:
-        return _length_of("lengths", lengths, x), None
-    if not isinstance(lengths, tuple) or len(lengths) != 2:
-        raise ValueError("lengths must be a pair, for x and for y: either may be None")
-    own, other = lengths
-    return (
-        None if own is None else _length_of("lengths[0]", own, x),
-        None if other is None else _length_of("lengths[1]", other, y),
-    )
-
-
-def _length_of(name: str, lengths: Any, records: Tensor) -> Tensor:
-    length = torch.as_tensor(lengths)
-    if length.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
-        raise ValueError(f"{name} must be whole numbers, got {length.dtype}")
-    if tuple(length.shape) != (len(records),):
-        raise ValueError(f"{name} must be ({len(records)},), got {tuple(length.shape)}")
-    return length.to(records.device, torch.int64)
 
 
 def _forward_like(
@@ -356,17 +290,17 @@ def _forward(
 ) -> Tensor:
     distance = _forward_like(x, y, x_lengths, y_lengths, cost, radius, share, root, precision)
     expanded = precision == "fast"
-    own, other = _computed(x), None if y is None else _computed(y)
+    own, other = computed(x), None if y is None else computed(y)
     against = own if other is None else other
     sizes = own.shape[1], own.shape[-1], against.shape[-1]
     shapes = _C.dtw_shapes(len(own), len(against), *sizes, expanded, place(own))
     rows, columns, scratch = (own.new_empty(shape) for shape in shapes)
-    x_length, x_finite = _lengths("x", own, x_lengths), _flags(own)
+    x_length, x_finite = checked_lengths("x", own, x_lengths), flags(own)
     if other is None:
         y_length, y_finite = x_length, x_finite
         _prepare(own, x_length, rows, columns, x_finite, expanded)
     else:
-        y_length, y_finite = _lengths("y", other, y_lengths), _flags(other)
+        y_length, y_finite = checked_lengths("y", other, y_lengths), flags(other)
         _prepare(own, x_length, rows, columns[:0], x_finite, expanded)
         _prepare(other, y_length, rows[:0], columns, y_finite, expanded)
     packed = rows, columns, x_length, y_length, x_finite, y_finite, scratch, distance
@@ -376,29 +310,6 @@ def _forward(
     how = form, *band, root, y is None
     _C.dtw_forward(*map(view, packed), *sizes, *how, place(own))
     return distance
-
-
-def _computed(records: Tensor) -> Tensor:
-    """In the dtype of the arithmetic, time dense."""
-    return ready(records.to(sum_dtype(records)))
-
-
-def _flags(records: Tensor) -> Tensor:
-    return records.new_empty(len(records), dtype=torch.int32)
-
-
-def _lengths(name: str, records: Tensor, lengths: Tensor | None) -> Tensor:
-    """As kernels trust them; none of them are no tensor at all."""
-    if lengths is None:
-        return records.new_empty(0, dtype=torch.int64)
-    samples = records.shape[-1]
-    wrong = ((lengths < 1) | (lengths > samples)).nonzero().flatten().tolist()
-    if wrong:
-        raise ValueError(
-            f"lengths of {name} must be in [1, {samples}], got {int(lengths[wrong[0]])} for record"
-            f" {wrong[0]} ({len(wrong)} records in all): drop empty records, clamp others"
-        )
-    return lengths.contiguous()
 
 
 def _prepare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from typing import Any
@@ -19,9 +18,11 @@ from ecgfast.ops._warping import (
     checked_lengths,
     computed,
     expect_sides,
+    expect_word,
     flags,
     lengths_of,
     radius_of,
+    refuse_gaps,
 )
 
 PAIRS = ("all", "aligned")
@@ -37,6 +38,7 @@ def soft_dtw(
     lengths: Lengths | tuple[Lengths | None, Lengths | None] | None = None,
     pairs: str = "all",
     divergence: bool = False,
+    on_gap: str = "propagate",
 ) -> Tensor:
     r"""Compares records with time warped, all leads together, so that it can be trained on.
 
@@ -74,6 +76,9 @@ def soft_dtw(
             with the first, the second with the second and so on.
         divergence: Whether to take off half of either record's value with itself.
 
+        on_gap: What to do about a record with a sample that is NaN or infinite: "propagate", all
+            its values are NaN, or "raise", which names it, and waits for a GPU.
+
     Returns:
         Tensor ``(N, M)``, for aligned pairs ``(N,)``, in the square of the unit of ``x``; float32,
         or float64 for float64. Differentiable once, by ``x`` and ``y``. All values of a record
@@ -102,6 +107,8 @@ def soft_dtw(
             f"pairs='aligned' needs as many records in y as in x, got {len(y)} and {len(x)}"
         )
     x_lengths, y_lengths = lengths_of(lengths, x, y)
+    refuse_gaps(on_gap, "x", x, x_lengths)
+    refuse_gaps(on_gap, "y", y, y_lengths)
     how = float(gamma), *radius_of(radius)
     value: Tensor = _SoftDtw.apply(x, y, x_lengths, y_lengths, *how, aligned)
     if not divergence:
@@ -191,11 +198,7 @@ def _expect_how(gamma: float, radius: int | float | None, pairs: str) -> None:
         raise ValueError(f"gamma must be a number over 0, got {gamma!r}")
     if not 0 < gamma < math.inf:
         raise ValueError(f"gamma must be a number over 0, got {gamma}: at 0 it would be dtw")
-    if pairs not in PAIRS:
-        near = difflib.get_close_matches(str(pairs), PAIRS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"pairs must be one of {', '.join(PAIRS)}, got {pairs!r}; did you mean {near}?"
-        )
+    expect_word("pairs", pairs, PAIRS)
     radius_of(radius)
 
 

@@ -73,4 +73,10 @@ def input_distance(config: Config, *, fs: float) -> InputDistance:
         raise RunError(f"error[mining] {error} (--mine_fs)", code=2) from error
     rate = fs * factor[0] / factor[1]
     radius = None if config.dtw_radius is None else round(config.dtw_radius * rate)
-    return InputDistance(config.distance, cost=config.dtw_cost, radius=radius, resample=factor)
+    return InputDistance(
+        config.distance,
+        cost=config.dtw_cost,
+        radius=radius,
+        gamma=config.soft_gamma,
+        resample=factor,
+    )
