@@ -9,6 +9,7 @@
 #include "core/python.h"
 #include "core/triangle.h"
 #include "soft_dtw/contract.h"
+#include "soft_dtw/device.h"
 
 #if __has_include("soft_dtw/cuda.cu")
 #define SOFT_DTW_LEVELS(name) ECGFAST_LEVELS(name)
@@ -28,6 +29,7 @@ constexpr bool kEmulated = true;
 constexpr bool kEmulated = false;
 #endif
 constexpr std::int64_t kPartials = std::int64_t{1} << 24;  // elements of gradients before the sum
+constexpr std::int64_t kScratch = std::int64_t{1} << 27;   // floats of a device, always enough
 constexpr std::int64_t kFewestPairs = 16;                  // of a batch, however long
 
 using Shape = std::array<std::int64_t, 3>;
@@ -59,50 +61,78 @@ Shape columns_shape(std::int64_t n, std::int64_t leads, std::int64_t samples, co
   return {n, leads, samples + 2 * kPad};
 }
 
-// Of how many rows, and of how many columns, of a pair's R forward keeps one.
+// Of how many rows, and of how many columns, of a pair's R forward keeps one; 0: none at all.
 std::array<std::int64_t, 2> kept_of(bool cuda) {
-  if (cuda || kEmulated) return {1, 128};
+  if (cuda || kEmulated) return {0, 0};  // there R is made again
   return {kStrip, 1};
 }
 
 Shape kept_shape(const Sizes& of, const Place& place) {
   const auto [rows, columns] = kept_of(place.device >= 0);
+  if (rows == 0) return {0, 0, 0};
   return {pairs_of(of), (of.x_samples + rows - 1) / rows, (of.y_samples + columns - 1) / columns};
 }
 
-// The fewest elements of scratch, for each thread of the CPU.
-Shape forward_scratch(const Sizes& of, const Place& place) {
+// How many pairs a batch of gradients has.
+std::int64_t batch_of(const Sizes& of, const Place& place) {
+  const std::int64_t pairs = pairs_of(of);
+  if (of.pairs == Pairs::aligned) return pairs;
+  const std::int64_t most = kPartials * (on_device(place) ? 4 : 1);
+  const std::int64_t room = most / (of.leads * (of.x_samples + of.y_samples));
+  return std::min(pairs, std::max(kFewestPairs, room));
+}
+
+// Floats for `pairs` of them on a device, which takes them a few warps at a time where all would
+// be too many.
+std::int64_t scratch_of(std::int64_t pairs, std::int64_t of_a_warp, std::int64_t size) {
+  const std::int64_t wanted = (pairs + of_a_warp - 1) / of_a_warp * of_a_warp;
+  return std::min(wanted, std::max(of_a_warp, kScratch / size)) * size;
+}
+
+// For each thread of the CPU; for `pairs` that a device is to have in hand at once.
+Shape forward_scratch(const Sizes& of, std::int64_t pairs, const Place& place) {
+  if (on_device(place)) {
+    return {1, 1, scratch_of(pairs, kMostPairs, column_size(of.x_samples))};
+  }
   return {place.threads, 1, of.y_samples + 4 * kPad};
 }
 
-Shape backward_scratch(const Sizes& of, const Place& place) {
+Shape backward_scratch(const Sizes& of, std::int64_t pairs, const Place& place) {
+  if (on_device(place)) {
+    const auto need = [&](bool with_band) {
+      const Room room = room_of(padded_leads(of.leads), of.x_samples, of.y_samples, with_band);
+      expect(room.size <= INT32_MAX, "records are too long for a device");
+      return scratch_of(pairs, 32 / lanes_of(with_band), room.size);
+    };
+    return {1, 1, std::max(need(false), need(true))};
+  }
   const std::int64_t columns = of.y_samples + 4 * kPad;
   // a row of R, two of flows, a gradient of columns, then four values a cell of a strip
   return {place.threads, 3 + of.leads + 4 * kStrip, columns};
 }
 
-// How many pairs a batch of gradients has.
-std::int64_t batch_of(const Sizes& of) {
-  const std::int64_t pairs = pairs_of(of);
-  if (of.pairs == Pairs::aligned) return pairs;
-  const std::int64_t room = kPartials / (of.leads * (of.x_samples + of.y_samples));
-  return std::min(pairs, std::max(kFewestPairs, room));
-}
-
 std::vector<Shape> shapes(std::int64_t n, std::int64_t m, std::int64_t leads,
                           std::int64_t x_samples, std::int64_t y_samples, int pairs, Place place) {
   const Sizes of{n, m, leads, x_samples, y_samples, static_cast<Pairs>(pairs)};
-  const std::int64_t batch = batch_of(of);
+  const std::int64_t batch = batch_of(of, place);
   return {rows_shape(n, leads, x_samples, place),
           columns_shape(m, leads, y_samples, place),
-          forward_scratch(of, place),
-          backward_scratch(of, place),
+          forward_scratch(of, pairs_of(of), place),
+          backward_scratch(of, batch, place),
           {batch, leads, x_samples},
           {batch, leads, y_samples}};
 }
 
 void expect_shape(const View& view, const char* name, const Shape& shape) {
   ecgfast::expect_shape(view, name, {shape[0], shape[1], shape[2]});
+}
+
+std::int64_t any(const Sizes& of) { return pairs_of(of) > 0 ? 1 : 0; }
+
+// A device makes do with what a warp needs, or anything more.
+void expect_scratch(const View& scratch, const Shape& fewest, const Place& place) {
+  const bool more = on_device(place) && scratch.dims == 3 && scratch.size[2] > fewest[2];
+  expect_shape(scratch, "scratch", more ? Shape{1, 1, scratch.size[2]} : fewest);
 }
 
 void expect_computed(const View& view, const char* name) {
@@ -193,7 +223,7 @@ void run_forward(View rows, View columns, View x_length, View y_length, View x_f
                                 y_samples, pairs, radius, fraction, place);
   expect_flags(x_finite, "x_finite", of.n);
   expect_flags(y_finite, "y_finite", of.m);
-  expect_shape(scratch, "scratch", forward_scratch(of, place));
+  expect_scratch(scratch, forward_scratch(of, any(of), place), place);
   if (kept.size[0] != 0) expect_shape(kept, "kept", kept_shape(of, place));
   expect_alike({scratch, kept}, value, "scratch or what is kept");
   expect_place({rows, columns, x_length, y_length, x_finite, y_finite, scratch, value, kept},
@@ -214,7 +244,7 @@ void run_backward(View rows, View columns, View x_length, View y_length, View va
   aligned ? ecgfast::expect_shape(grad, "grad", {of.n})
           : ecgfast::expect_shape(grad, "grad", {of.n, of.m});
   expect_shape(kept, "kept", kept_shape(of, place));
-  expect_shape(scratch, "scratch", backward_scratch(of, place));
+  expect_scratch(scratch, backward_scratch(of, any(of), place), place);
   const std::int64_t batch = x_partial.size[0];
   const std::int64_t all = pairs_of(of);
   expect(all == 0 || (batch > 0 && batch <= all), "a batch must have pairs");
@@ -231,6 +261,7 @@ void run_backward(View rows, View columns, View x_length, View y_length, View va
   std::int64_t first = 0;
   do {
     const std::int64_t count = std::min(batch, all - first);
+    x_partial.size[0] = y_partial.size[0] = count;
     run(Backward{rows,  columns,   x_length,  y_length,  value,    grad,
                  kept,  scratch,   x_partial, y_partial, of.pairs, scale,
                  leads, x_samples, y_samples, radius,    fraction, banded(of, radius, fraction),

@@ -208,6 +208,8 @@ def _kept_like(x: Tensor, y: Tensor | None, aligned: bool) -> Tensor:
     crossed = len(x) * (len(x) + 1) // 2 if y is None else len(x) * len(y)
     pairs = len(x) if aligned else crossed
     rows, columns = _C.soft_dtw_kept(x.is_cuda)
+    if rows == 0:
+        return x.new_empty((0, 0, 0), dtype=sum_dtype(x))
     shape = pairs, -(-x.shape[-1] // rows), -(-other.shape[-1] // columns)
     return x.new_empty(shape, dtype=sum_dtype(x))
 
