@@ -11,15 +11,6 @@
 #include "soft_dtw/contract.h"
 #include "soft_dtw/device.h"
 
-#if __has_include("soft_dtw/cuda.cu")
-#define SOFT_DTW_LEVELS(name) ECGFAST_LEVELS(name)
-#define SOFT_DTW_ON_CUDA true
-#elif !defined(ECGFAST_EMULATED)
-#define SOFT_DTW_LEVELS(name) \
-  {&baseline::name, ECGFAST_IF_X86(&avx2::name), ECGFAST_IF_X86(&avx512::name), nullptr}
-#endif
-
-#if defined(SOFT_DTW_LEVELS)
 namespace ecgfast::soft_dtw {
 namespace {
 
@@ -178,7 +169,7 @@ void run_prepare(View x, View length, View rows, View columns, View finite, doub
   expect_flags(finite, "finite", n);
   expect(std::isfinite(scale) && scale > 0, "scale must be positive");
   expect_place({x, length, rows, columns, finite}, place);
-  run(Prepare{x, length, rows, columns, finite, scale}, n, 1, place, SOFT_DTW_LEVELS(prepare));
+  run(Prepare{x, length, rows, columns, finite, scale}, n, 1, place, ECGFAST_LEVELS(prepare));
 }
 
 // What both directions share, (N, M) or (N,) apart.
@@ -230,7 +221,7 @@ void run_forward(View rows, View columns, View x_length, View y_length, View x_f
                place);
   run(Forward{rows, columns, x_length, y_length, x_finite, y_finite, scratch, value, kept, of.pairs,
               unit, leads, x_samples, y_samples, radius, fraction, banded(of, radius, fraction)},
-      pairs_of(of), grain(of), place, SOFT_DTW_LEVELS(forward));
+      pairs_of(of), grain(of), place, ECGFAST_LEVELS(forward));
 }
 
 void run_backward(View rows, View columns, View x_length, View y_length, View value, View grad,
@@ -266,11 +257,11 @@ void run_backward(View rows, View columns, View x_length, View y_length, View va
                  kept,  scratch,   x_partial, y_partial, of.pairs, scale,
                  leads, x_samples, y_samples, radius,    fraction, banded(of, radius, fraction),
                  first, count},
-        count, grain(of), place, SOFT_DTW_LEVELS(backward));
+        count, grain(of), place, ECGFAST_LEVELS(backward));
     if (aligned) return;
     const std::int64_t records = of.n + (same ? 0 : of.m);
     run(Gather{x_partial, y_partial, grad_x, grad_y, of.pairs, first, count}, records * leads, 1,
-        place, SOFT_DTW_LEVELS(gather));  // zeros, if there are no pairs
+        place, ECGFAST_LEVELS(gather));  // zeros, if there are no pairs
     first += batch;
   } while (first < all);
 }
@@ -281,15 +272,9 @@ ECGFAST_BIND(soft_dtw, m) {
   const pybind11::call_guard<pybind11::gil_scoped_release> released;
   m.def("soft_dtw_shapes", &shapes);
   m.def("soft_dtw_kept", &kept_of);
-#if defined(SOFT_DTW_ON_CUDA)
-  m.attr("soft_dtw_on_cuda") = true;
-#else
-  m.attr("soft_dtw_on_cuda") = false;
-#endif
   m.def("soft_dtw_prepare", &run_prepare, released);
   m.def("soft_dtw_forward", &run_forward, released);
   m.def("soft_dtw_backward", &run_backward, released);
 }
 
 }  // namespace ecgfast::soft_dtw
-#endif

@@ -56,11 +56,12 @@ def soft_dtw(
     Vert: Differentiable divergences between time series, AISTATS 2021). Values do not depend on
     the other records or on the number of threads, and without ``y`` they are symmetric bit for
     bit, each pair computed once; gradients add in a fixed order. For a gradient one row of R in 64
-    is held: T * U / 64 numbers a pair, never T * U. Weights of paths are exponentials of
-    differences of R, so float32 leaves gradients an error of about the largest value times
-    6e-8 / gamma of their own size; above 1 % a warning says so (on the CPU: a GPU is not waited
-    for). Pass float64, or a larger ``gamma``, or ``lengths`` and records that are shorter.
-    Autocast does not touch it. Lengths that lie on a GPU are read from it once.
+    is held on the CPU, T * U / 64 numbers a pair; nothing on CUDA, where R is made again in about
+    0.5 GB of scratch at most; never T * U. Weights of paths are exponentials of differences of R,
+    so float32 leaves gradients an error of about the largest value times 6e-8 / gamma of their own
+    size; above 1 % a warning says so (on the CPU: a GPU is not waited for). Pass float64, or a
+    larger ``gamma``, or ``lengths`` and records that are shorter. Autocast does not touch it.
+    Lengths that lie on a GPU are read from it once.
 
     Args:
         x: Records, ``(N, L, T)``: leads before time; more leads than samples warn, since the axes
@@ -97,8 +98,6 @@ def soft_dtw(
     """
     _expect_how(gamma, radius, pairs)
     expect_sides(x, y)
-    if x.is_cuda and not _C.soft_dtw_on_cuda:
-        raise RuntimeError("soft_dtw has no CUDA kernel yet: pass x.cpu(), and y.cpu() with it")
     aligned = pairs == "aligned"
     if aligned and y is None:
         raise ValueError("pairs='aligned' compares x with y: pass y")
