@@ -5,6 +5,7 @@ Long because each test is of values and gradients, for all pairs and for aligned
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import warnings
@@ -24,6 +25,7 @@ SHAPES = [(1, 1, 1, 1, 1), (2, 2, 2, 3, 3), (2, 3, 15, 2, 17), (3, 3, 63, 2, 65)
 SHAPES += [(2, 12, 33, 3, 130), (2, 13, 64, 1, 129), (1, 8, 130, 2, 16), (1, 1, 257, 1, 127)]
 RADII = [None, 0, 1, 7, 0.25, 1000]
 PAIRS = ("all", "aligned")
+NATIVE = _C.soft_dtw_forward
 pairings = pytest.mark.parametrize("pairs", PAIRS)
 
 
@@ -333,6 +335,59 @@ def test_batches_of_pairs_do_not_show(device, monkeypatch):
 
         monkeypatch.setattr(_C, "soft_dtw_shapes", few)
         assert all(map(torch.equal, whole, gradients()))
+
+
+def with_gradients(x, y, **words):
+    """Values and gradients of all pairs, of the pairs without y, of those that are aligned."""
+    found = []
+    partners = dict(pairs="aligned", **words)
+    for sides, how in [((x, y), words), ((x,), words), ((x, y[: len(x)]), partners)]:
+        leaves = [side.detach().requires_grad_() for side in sides]
+        value = soft_dtw(*leaves, **how)
+        found += [value.detach(), *torch.autograd.grad(value.square().sum(), leaves)]
+    return found
+
+
+@pytest.mark.parametrize("radius", [None, 6])
+def test_how_much_scratch_there_is_does_not_show(device, radius, monkeypatch):
+    x, y = make_sides((5, 3, 40, 7, 70), device=device)
+    words = dict(gamma=5.0, radius=radius)
+    whole = with_gradients(x, y, **words)
+    shapes = _C.soft_dtw_shapes
+
+    def least(n, m, *facts):  # what one pair needs: the others wait for it
+        rows, columns, _, _, *partial = shapes(n, m, *facts)
+        return [rows, columns, *shapes(1, 1, *facts)[2:4], *partial]
+
+    monkeypatch.setattr(_C, "soft_dtw_shapes", least)
+    assert all(map(torch.equal, whole, with_gradients(x, y, **words)))
+
+
+@pytest.mark.parametrize("radius", [None, 6])
+def test_scratch_may_hold_anything(device, radius, monkeypatch):
+    if device.type == "cuda":
+        pytest.skip("its memory is out of reach here")
+    x, y = make_sides((5, 3, 40, 7, 70), device=device)
+    words = dict(gamma=5.0, radius=radius)
+    whole = with_gradients(x, y, **words)
+
+    def on_zeros(kernel, at):  # less than any R in front of a record, and not NaN
+        def run(*arguments):
+            pointer, shape = arguments[at][:2]
+            ctypes.memset(pointer, 0, 4 * math.prod(shape))
+            kernel(*arguments)
+
+        return run
+
+    monkeypatch.setattr(_C, "soft_dtw_forward", on_zeros(_C.soft_dtw_forward, 6))
+    monkeypatch.setattr(_C, "soft_dtw_backward", on_zeros(_C.soft_dtw_backward, 7))
+    assert all(map(torch.equal, whole, with_gradients(x, y, **words)))
+
+
+@pytest.mark.parametrize("radius", [8, 10, 32])
+def test_paths_cross_from_pass_to_pass_at_the_edge_of_a_band(device, radius):
+    x, y = make_sides((2, 2, 70, 2, 70), device=device)
+    check(x, y, radius=radius, gamma=10.0)  # a pass on CUDA has 32 columns
 
 
 def test_subnormal_numbers_are_as_before(device):
@@ -670,8 +725,9 @@ def test_matches_what_tslearn_said(device):
         assert_right(quiet(x, gamma=gamma).cpu(), own, 52, 3, largest(own, 52, gamma))
         cancels = 2 * reached + own.abs().max()
         assert_right(quiet(x, y, gamma, divergence=True).cpu(), away, 52, 3, cancels)
-        assert_right(soft_dtw(*exact, gamma), wide, 52, 3, reached)
-        assert_right(soft_dtw(*exact, gamma, divergence=True), away, 52, 3, cancels)
+        if device.type == "cpu" and _C.soft_dtw_forward is NATIVE:
+            assert_right(soft_dtw(*exact, gamma), wide, 52, 3, reached)
+            assert_right(soft_dtw(*exact, gamma, divergence=True), away, 52, 3, cancels)
         assert said["alone"] == pytest.approx(said["cdist"][0][1], rel=1e-12)
 
 

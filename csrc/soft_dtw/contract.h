@@ -16,9 +16,9 @@
 //           which records are packed times sqrt(log2(e) / gamma): only exp2 and log2 are left
 // Cost      L subtractions and multiply-adds a cell, and 2 exp2 and a log2; backward all of that
 //           again with 3 exp2, and L subtractions and 2 L multiply-adds; bound by arithmetic
-// Traffic   x and y are packed once a call; for a gradient the CPU keeps one row of R in 64, T U / 64
-//           a pair; a device keeps nothing and makes R twice more, of as many pairs at a time as
-//           scratch has room for; the gradients of a batch of pairs are made, then added up
+// Traffic   x and y are packed once a call; for a gradient the CPU keeps one row of R in 64 (that
+//           is T U / 64 a pair), a device nothing: it makes R twice more, of as many pairs at once
+//           as scratch has room for; gradients of a batch of pairs are made, then added up
 // Numbers   f32 or f64 all through. A cell is the same operations in the same order whatever the
 //           batch, the threads, the lanes or the side it is seen from: v_ij = v_ji and a pair alone
 //           = in a batch, bit for bit; gradients add over partners by their index. On the CPU
