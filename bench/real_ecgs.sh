@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH]
+# bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH] [LR]
 # SSL-DML by three distances on every real 12-lead record there is, then sex and NORM-or-not on
 # PTB-XL (folds 1-7 train, 8 val, 9-10 test), full network and linear probe, against random
 # weights. Seeds are those in SEEDS, 0 1 2 by default; calls with different ones can share OUT once
@@ -9,11 +9,12 @@
 # all PTB-XL records here have. Not in the pretraining: the PTB-XL test patients, and the PTB-XL
 # part of challenge-2021, whose patients cannot be told apart from them (it has no patient ids).
 set -euo pipefail
-data=${1:?usage: bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH]}/data
-out=${2:?usage: bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH]}
+data=${1:?usage: bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH] [LR]}/data
+out=${2:?usage: bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH] [LR]}
 pretrain_steps=${3:-300}
 finetune_steps=${4:-100}
 width=${5:-64}
+lr=${6:-1e-4} # of the pretraining
 signal=(--fs 100 --seconds 7)
 keep=(--policy flat_line=keep,unit_suspect=keep)
 mkdir -p "$out"
@@ -44,7 +45,7 @@ for seed in ${SEEDS:-0 1 2}; do
     if [ "$start" != random ]; then
       init=(--init "$out/pretrain-$start-$seed")
       ecgfast pretrain ssl-dml --config fixed --distance "$start" --width "$width" \
-        --data.paths "${stores[@]}" "${train[@]}" --optim.warmup_steps 20 \
+        --data.paths "${stores[@]}" "${train[@]}" --optim.lr "$lr" --optim.warmup_steps 20 \
         --fit.steps "$pretrain_steps" --fit.seed "$seed" --fit.out "$out/pretrain-$start-$seed"
     fi
     for label in sex norm; do
