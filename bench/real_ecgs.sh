@@ -44,9 +44,11 @@ for seed in ${SEEDS:-0 1 2}; do
     init=(--width "$width" --signal.band 0.5 40) # what the others have from their encoder
     if [ "$start" != random ]; then
       init=(--init "$out/pretrain-$start-$seed")
-      ecgfast pretrain ssl-dml --config fixed --distance "$start" --width "$width" \
-        --data.paths "${stores[@]}" "${train[@]}" --optim.lr "$lr" --optim.warmup_steps 20 \
-        --fit.steps "$pretrain_steps" --fit.seed "$seed" --fit.out "$out/pretrain-$start-$seed"
+      if [ ! -f "$out/pretrain-$start-$seed/contract.json" ]; then
+        ecgfast pretrain ssl-dml --config fixed --distance "$start" --width "$width" \
+          --data.paths "${stores[@]}" "${train[@]}" --optim.lr "$lr" --optim.warmup_steps 20 \
+          --fit.steps "$pretrain_steps" --fit.seed "$seed" --fit.out "$out/pretrain-$start-$seed"
+      fi
     fi
     for label in sex norm; do
       for how in full probe; do
