@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import pad
 
 from ecgfast import _C
 from ecgfast.ops.dtw import COSTS, dtw, dtw_reference
@@ -164,7 +165,7 @@ def test_is_symmetric_bit_for_bit(device, radius, cost):
 
 
 def test_thread_count_does_not_show():
-    x, y = make_sides((9, 12, 150, 7, 90))
+    x, y = make_sides((24, 12, 300, 20, 300))  # so much work that threads do run side by side
     before = torch.get_num_threads()
     outcomes = []
     for threads in (1, 5):
@@ -232,6 +233,32 @@ def test_a_wider_band_is_never_farther(device):
         assert (wide <= narrow).all()
     assert torch.equal(distances[-1], distances[-2])
     assert (distances[0] > distances[-1]).any()
+
+
+@pytest.mark.parametrize("radius", [0, 4, 61])
+def test_a_path_along_the_edge_of_a_band_stays_inside(device, radius):
+    draw = torch.Generator().manual_seed(0)
+    ramp = torch.rand(1, 1, 160, generator=draw).cumsum(-1).to(device)
+    late = pad(ramp, (radius + 1, 0), mode="replicate")  # free one column outside the band
+    for behind in (radius + 1, radius + 61):
+        early = pad(ramp, (0, behind), mode="replicate")
+        check(early, late, radius=radius)
+        check(late, early, radius=radius)
+
+
+@pytest.mark.parametrize("radius", [None, 2])
+def test_more_pairs_than_a_block_takes(device, radius):
+    x, y = make_sides((2, 13, 3, 35, 4), device=device)  # 8 of so many leads, 32 with a band
+    check(x, y, radius=radius)
+    check(make_records(18, 13, 3, device=device), radius=radius)  # 9 partners or 8
+
+
+def test_more_edges_than_scratch_holds(device):
+    x = torch.zeros(3, 1, 2**19, device=device)  # so long that a launch has 64 pairs, or 2 blocks
+    y = make_records(1, 1, 6, seed=1, device=device)
+    x[:, :, :6] = make_records(3, 1, 6, device=device)
+    alone = dtw(x[:, :, :6], y, radius=2)
+    assert torch.equal(dtw(x, y, radius=2, lengths=([6, 6, 6], None)), alone)
 
 
 def test_repeated_samples_cost_nothing(device):

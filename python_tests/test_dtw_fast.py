@@ -121,7 +121,7 @@ def test_records_do_not_mix(device, radius):
 
 
 def test_thread_count_does_not_show():
-    x, y = make_sides((9, 12, 150, 7, 90))
+    x, y = make_sides((24, 12, 300, 20, 300))
     before = torch.get_num_threads()
     outcomes = []
     for threads in (1, 5):
@@ -177,6 +177,11 @@ def test_a_nan_stays_in_its_row_and_column(device):
     own = fast(x)
     assert own[2].isnan().all()
     assert own.isnan().sum() == 9
+
+
+def test_a_cost_never_goes_below_zero(device):
+    x = 50 + make_records(3, 12, 40, device=device)  # of equal records only rounding is left
+    assert (fast(x, x.clone()) >= 0).all()  # the root of less would be NaN
 
 
 @pytest.mark.parametrize("size", [3e38, 1.5e38, 2e19])  # -2 y, x - y, and a square are too large
