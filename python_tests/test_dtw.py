@@ -363,7 +363,7 @@ def test_autocast_leaves_it_alone(device, dtype):
     assert torch.equal(inside, dtw(x, y))
 
 
-def test_matches_what_dtaidistance_and_tslearn_said(device):
+def test_matches_what_dtaidistance_tslearn_and_aeon_said(device):
     frozen = json.loads((Path(__file__).parent / "golden/dtw.json").read_text())
     x, y = (torch.tensor(frozen[name], device=device) for name in ("x", "y"))
     rounding = (24 + 31 + 3 + 4) * torch.finfo(torch.float32).eps / 2  # as in assert_right
@@ -372,3 +372,6 @@ def test_matches_what_dtaidistance_and_tslearn_said(device):
             found = dtw(x, y, cost=cost, radius=pair["radius"])[pair["i"], pair["j"]]
             assert abs(found.item() - pair[cost]) <= rounding * pair[cost]
         assert abs(pair["tslearn"] - pair["sqeuclidean"]) <= 1e-12 * pair["tslearn"]
+    for pair in frozen["aeon"]:
+        found = dtw(x, radius=pair["share"], root=False)[pair["i"], pair["j"]]
+        assert abs(found.item() - pair["sqeuclidean"]) <= rounding * pair["sqeuclidean"]

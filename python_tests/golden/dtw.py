@@ -1,12 +1,13 @@
-"""Freezes what dtaidistance and tslearn say, in float64.
+"""Freezes what dtaidistance, tslearn and aeon say, in float64.
 
-Run ``python dtw.py > dtw.json`` in this folder; dtaidistance 2.5.1 and tslearn 0.10.0 wrote the
-file that is here.
+Run ``python dtw.py > dtw.json`` in this folder; dtaidistance 2.5.1, tslearn 0.10.0 and aeon 1.6.0
+wrote the file that is here.
 """
 
 import json
 
 import numpy as np
+from aeon.distances import dtw_distance
 from dtaidistance import dtw_ndim
 from tslearn import metrics
 
@@ -40,7 +41,14 @@ def _frozen() -> dict:
         for i, a in enumerate(x)
         for j, b in enumerate(y)
     ]
-    return {"x": x.tolist(), "y": y.tolist(), "pairs": pairs}
+    # its band is slanted between records of two lengths, and it takes no root
+    same = [
+        {"i": i, "j": j, "share": share, "sqeuclidean": dtw_distance(x[i], x[j], window=share)}
+        for share in (None, 0.1, 0.25)
+        for i in range(len(x))
+        for j in range(i)
+    ]
+    return {"x": x.tolist(), "y": y.tolist(), "pairs": pairs, "aeon": same}
 
 
 if __name__ == "__main__":
