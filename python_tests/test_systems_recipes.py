@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ecgfast.config import ssl_dml as pretraining
 from ecgfast.data.source import open_source
 from ecgfast.data.store import ECGStore
 from ecgfast.data.synthetic import write_cohort
+from ecgfast.miners.distance import Distance
 from ecgfast.systems import finetune, ssl_dml
 from ecgfast.systems.parts import settled_recipe
 from ecgfast.systems.predict import predict
@@ -204,3 +206,12 @@ def test_a_run_logs_the_share_of_mining(run):
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(0 < float(row["mining"]) < 1 for row in rows)
+
+
+def test_every_distance_can_be_asked_for(tmp_path):
+    assert get_type_hints(pretraining.Config)["distance"] == Distance
+    how = dataclasses.replace(HOW, out=str(tmp_path), steps=1)
+    small = {"data": DATA, "embedding_dim": 8, "width": 4, "mine_fs": 50.0}
+    signal = Signal(fs=100, seconds=2)
+    fit(ssl_dml.build, pretraining.Config(signal=signal, distance="soft_dtw", fit=how, **small))
+    assert (tmp_path / "encoder.safetensors").exists()

@@ -49,9 +49,9 @@ class Config:
     dropout: float = 0.2
     width: int = 64
     init: Literal["he", "published"] = "he"
-    distance: Literal["dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"] = (
-        "dtw"
-    )
+    distance: Literal[
+        "dtw", "soft_dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"
+    ] = "dtw"
     dtw_cost: Literal["l1", "sqeuclidean", "euclidean"] = "l1"
     soft_gamma: float = 0.1
     dtw_radius: float | None = 0.5
