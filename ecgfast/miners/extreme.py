@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from ecgfast.miners.distance import Distance, InputDistance
-from ecgfast.miners.distance import lead_dtw as lead_dtw
 
 
 class Triplets(NamedTuple):
