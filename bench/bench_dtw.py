@@ -16,6 +16,7 @@ from ecgfast.testing import make_ecg
 
 # (N, L, T): what everyone can run; a batch at 25, at 100 Hz; few long records
 SHAPES = [(4, 12, 64), (64, 12, 250), (64, 12, 1000), (6, 12, 2500)]
+ON_A_GPU = [(64, 12, 2500), (256, 12, 1000)]  # seconds on a CPU
 RADII = [None, 0.1]
 MOST_CELLS = 1e6  # of the reference
 
@@ -67,12 +68,14 @@ def cells(samples, radius):
     return int((np.minimum(rows + reach, samples - 1) - np.maximum(rows - reach, 0) + 1).sum())
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES + ON_A_GPU, ids=str)
 @pytest.mark.parametrize("radius", RADII)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def bench_all_pairs(measure, device, provider, radius, shape):
     if provider in ("dtaidistance", "tslearn", "aeon") and device.type != "cpu":
         pytest.skip(f"{provider} runs on the CPU")
+    if shape in ON_A_GPU and device.type == "cpu":
+        pytest.skip("takes seconds on a CPU")
     records, leads, samples = shape
     x = make_ecg(*shape, device=device)
     function = PROVIDERS[provider](x, radius)

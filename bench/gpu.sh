@@ -34,8 +34,13 @@ pytest=(python3 -P -m pytest -q -p no:cacheprovider)
 
 # The rooms: only their tests need nothing but torch, numpy, scipy and pytest.
 tests=()
-for room in csrc/*/contract.h; do
-  tests+=("python_tests/test_$(basename "$(dirname "$room")").py")
+benches=()
+for contract in csrc/*/contract.h; do
+  room=$(basename "$(dirname "$contract")")
+  benches+=("bench/bench_$room.py")
+  for file in "python_tests/test_$room"{,_*}.py; do
+    case $file in *_properties.py | *'*'*) ;; *) tests+=("$file") ;; esac
+  done
 done
 
 timeout "$(left)" "${pytest[@]}" -m cuda "${tests[@]}" 2>&1 | tee "$out/tests.log" | tail -n 30
@@ -49,7 +54,6 @@ if command -v compute-sanitizer > /dev/null && [ "$(left)" -gt 240 ]; then
   echo "compute-sanitizer memcheck: exit $? (124 is out of time)" | tee -a "$out/summary.txt"
 fi
 
-benches=("${tests[@]/python_tests\/test_/bench/bench_}")
 timeout "$(left)" "${pytest[@]}" "${benches[@]}" -k "cuda" --benchmark-json "$out/bench.json" \
   --benchmark-max-time 0.3 --benchmark-min-rounds 5 2>&1 | tee "$out/bench.log" | tail -n 60
 echo "benchmarks: exit ${PIPESTATUS[0]} after $((SECONDS - started)) s" | tee -a "$out/summary.txt"
