@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ecgfast.cli.report import _trainings
 from ecgfast.config import LEADS
 from ecgfast.data.tables import read_table
 from ecgfast.report import Contents, DataCard, Evaluation, Example, Training, render
@@ -252,3 +253,16 @@ def test_broken_files_of_a_run_are_named(tmp_path):
     assert "holds no steps" in read_training("x", tmp_path).missing
     (tmp_path / "metrics.csv").write_text("step,loss\n1,0.5\n2,\n3,oops\n")
     assert np.isnan(read_training("x", tmp_path).columns["loss"]).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("config", "titles"),
+    [
+        ({"init": "he"}, ["Pre-training"]),
+        ({"init": "", "label": "sex"}, ["Fine-tuning"]),
+        ({"init": "elsewhere", "label": "sex"}, ["Pre-training", "Fine-tuning"]),
+    ],
+)
+def test_a_run_is_called_what_it_is(tmp_path, config, titles):
+    (tmp_path / "metrics.csv").write_text("step,epoch,loss\n1,0.1,0.5\n")
+    assert [part.title for part in _trainings(tmp_path, config)] == titles

@@ -110,7 +110,7 @@ def _trainings(folder: Path, config: dict[str, Any]) -> list[Training]:
     """Of the encoder that training began from, if it can be found, and of the run itself."""
     from ecgfast.report.contents import Training, read_training
 
-    if "init" not in config:
+    if "label" not in config:  # `init` alone may say how weights are drawn
         return [read_training("Pre-training", folder)]
     own = read_training("Fine-tuning", folder)
     if not config["init"]:
