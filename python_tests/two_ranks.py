@@ -8,7 +8,7 @@ import sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ecgfast.train.gather import gather, places
+from ecgfast.ops import gather, places
 
 
 def loss(anchors, rows, at):

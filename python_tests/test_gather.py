@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ecgfast.train.gather import gather, places
+from ecgfast.ops import gather, places
 
 SCRIPT = Path(__file__).parent / "two_ranks.py"
 

@@ -1,0 +1,146 @@
+"""Who is whose positive, for ops on all pairs of rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Pairs(NamedTuple):
+    """All pairs of N anchors and M references, as ops take them.
+
+    Positive is a pair of equal labels, negative one of different labels and different groups; the
+    anchor itself and what is in its group under another label is neither.
+
+    Attributes:
+        rows: Anchors ``(N, D)``.
+        columns: References ``(M, D)``; the anchors where there are no others.
+        row_labels: ``(N,)`` int32: equal where labels are equal, on both sides.
+        column_labels: ``(M,)`` int32.
+        row_groups: ``(N,)`` int32, or None: no two labels share a group.
+        column_groups: ``(M,)`` int32, or None with the other.
+        places: ``(N,)`` int64, the column that is the anchor itself; -1 where none is.
+        same: The columns are the rows.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    row_labels: Tensor
+    column_labels: Tensor
+    row_groups: Tensor | None
+    column_groups: Tensor | None
+    places: Tensor
+    same: bool
+
+
+def all_pairs(
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    references: Tensor | None = None,
+    reference_labels: Tensor | None = None,
+    groups: Tensor | None = None,
+    reference_groups: Tensor | None = None,
+    places: Tensor | None = None,
+) -> Pairs:
+    """Checks what the user gave and numbers the labels and groups. Waits for no device.
+
+    Args:
+        embeddings: Anchors ``(N, D)``, any float dtype and strides.
+        labels: ``(N,)``, any integers.
+        references: ``(M, D)`` of the same dtype and device; None: the anchors, each of which then
+            is not its own positive.
+        reference_labels: ``(M,)``, given with references and only then.
+        groups: ``(N,)`` integers: rows of a group are never negatives of each other.
+        reference_groups: ``(M,)``, given with groups and references and only then.
+        places: ``(N,)`` int64: row of the references that is the anchor itself, -1 for none; only
+            with references. None: no anchor is among them.
+    """
+    same = references is None
+    columns = embeddings if references is None else references
+    for name, rows in (("embeddings", embeddings), ("references", columns)):
+        if rows.dim() != 2 or rows.shape[1] == 0:
+            raise ValueError(f"{name} must be (rows, D) with D > 0, got {tuple(rows.shape)}")
+        if rows.dtype not in _FLOATS:
+            raise TypeError(
+                f"{name} must be float16, bfloat16, float32 or float64, got {rows.dtype}"
+            )
+    if columns.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f"embeddings have {embeddings.shape[1]} columns, references {columns.shape[1]}"
+        )
+    if columns.dtype != embeddings.dtype or columns.device != embeddings.device:
+        raise ValueError(
+            f"references must be {embeddings.dtype} on {embeddings.device} as embeddings, got"
+            f" {columns.dtype} on {columns.device}"
+        )
+    for name, given, wanted in (
+        ("reference_labels", reference_labels, not same),
+        ("reference_groups", reference_groups, not same and groups is not None),
+    ):
+        if (given is not None) != wanted:
+            why = "references" if name == "reference_labels" else "references and groups"
+            raise ValueError(f"{name} must be given with {why}, and only then")
+    if places is not None and same:
+        raise ValueError("places say where anchors lie among references: there are no references")
+
+    row_labels, column_labels = _numbered("labels", labels, reference_labels, embeddings, columns)
+    row_groups = column_groups = None
+    if groups is not None:
+        row_groups, column_groups = _numbered(
+            "groups", groups, reference_groups, embeddings, columns
+        )
+    count = len(embeddings)
+    if same:
+        places = torch.arange(count, device=embeddings.device)
+    elif places is None:
+        places = torch.full((count,), -1, device=embeddings.device)
+    elif places.shape != (count,) or places.dtype != torch.int64:
+        raise ValueError(
+            f"places must be ({count},) int64, got {tuple(places.shape)} {places.dtype}"
+        )
+    elif places.device != embeddings.device:
+        raise ValueError(
+            f"places must be on {embeddings.device} as embeddings, got {places.device}"
+        )
+    return Pairs(
+        embeddings, columns, row_labels, column_labels, row_groups, column_groups, places, same
+    )
+
+
+def relations(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Which pairs are positive and which negative, ``(N, M)`` bool each: for references alone."""
+    positive = pairs.row_labels[:, None] == pairs.column_labels
+    negative = ~positive
+    if pairs.row_groups is not None and pairs.column_groups is not None:
+        negative &= pairs.row_groups[:, None] != pairs.column_groups
+    itself = pairs.places[:, None] == torch.arange(len(pairs.columns), device=pairs.places.device)
+    return positive & ~itself, negative & ~itself
+
+
+def _numbered(
+    name: str, ids: Tensor, reference_ids: Tensor | None, rows: Tensor, columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Both sides' ids as int32 from 0 on, equal where they were equal."""
+    for what, given, side in ((name, ids, rows), (f"reference_{name}", reference_ids, columns)):
+        if given is None:
+            continue
+        if given.shape != (len(side),):
+            raise ValueError(f"{what} must be ({len(side)},), got {tuple(given.shape)}")
+        if given.is_floating_point() or given.is_complex():
+            raise TypeError(
+                f"{what} must be integers, got {given.dtype}; continuous labels are mined with"
+                " label_distance"
+            )
+        if given.device != side.device:
+            raise ValueError(f"{what} must be on {side.device} as embeddings, got {given.device}")
+    every = ids if reference_ids is None else torch.cat([ids.long(), reference_ids.long()])
+    values, order = every.long().sort()
+    steps = torch.zeros_like(values)
+    steps[1:] = values[1:] != values[:-1]
+    numbers = torch.empty_like(values).scatter(0, order, steps.cumsum(0)).int()
+    return numbers[: len(ids)], numbers if reference_ids is None else numbers[len(ids) :]

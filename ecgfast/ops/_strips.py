@@ -1,0 +1,49 @@
+"""Row strips of the matrix of all products: N x M is never held, and no product leaves the GEMM.
+
+A strip is made by torch's matrix product, in float32 at least, whatever autocast says; an
+epilogue kernel of the room then reads it, or overwrites it with gradient coefficients. Memory is
+one strip. The height of the strips is part of what fixes the bits of a result, so it does not
+depend on how much memory happens to be free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ecgfast.ops._native import sum_dtype
+
+_ROWS = {"cpu": 256, "cuda": 1024}  # a GEMM near its peak; at M = 65,536: 67 MB, 268 MB
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def products(
+    rows: Tensor, columns: Tensor, *, height: int | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yields strips of ``rows @ columns.T``: which rows, and their products, dense ``(R, M)``.
+
+    Every strip lies in the memory of the one before. Kernels may write into it.
+    """
+    height = _ROWS[rows.device.type] if height is None else height
+    strip = rows.new_empty((min(height, len(rows)), len(columns)), dtype=sum_dtype(rows))
+    for first in range(0, len(rows), height):
+        part = slice(first, min(first + height, len(rows)))
+        yield part, _product(rows[part], columns.mT, strip[: part.stop - first])
+
+
+def add_product(total: Tensor, coefficients: Tensor, rows: Tensor) -> None:
+    """``total += coefficients @ rows``, where total and coefficients are in the dtype of sums."""
+    with torch.autocast(rows.device.type, enabled=False):
+        if rows.dtype in _HALF:  # on CUDA alone: a half is widened on the CPU
+            total += torch.mm(coefficients.to(rows.dtype), rows, out_dtype=total.dtype)
+        else:
+            total.addmm_(coefficients, rows)
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    with torch.autocast(a.device.type, enabled=False):
+        if a.dtype in _HALF:
+            return torch.mm(a, b, out_dtype=out.dtype, out=out)
+        return torch.mm(a, b, out=out)
