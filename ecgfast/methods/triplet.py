@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from ecgfast.config import Optim
 from ecgfast.losses.triplet import TripletLoss
-from ecgfast.miners.extreme import NearestFarthest, Triplets
+from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.miners.triplets import Triplets
 from ecgfast.train.method import Method
 
 

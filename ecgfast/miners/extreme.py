@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ecgfast.miners.distance import Distance, InputDistance
-
-
-class Triplets(NamedTuple):
-    """One triplet an anchor, always N of them; what is not valid points at itself.
-
-    Attributes:
-        anchors: Indices ``(N,)`` int64, 0 to N - 1.
-        positives: Indices ``(N,)``.
-        negatives: Indices ``(N,)``.
-        valid: ``(N,)`` bool; the loss counts these alone.
-    """
-
-    anchors: Tensor
-    positives: Tensor
-    negatives: Tensor
-    valid: Tensor
+from ecgfast.miners.triplets import Triplets
 
 
 class NearestFarthest(nn.Module):
