@@ -1,0 +1,31 @@
+"""Sums over the pairs of an anchor, where pairs are a list."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def logsumexp_by(rows: Tensor, values: Tensor, count: int, *, add_one: bool = False) -> Tensor:
+    """Log of the sum of ``exp(values)`` over the pairs (K,) of each of ``count`` rows.
+
+    With ``add_one``, of the sum plus 1. Without, a row with no pairs is at -inf. The gradient of
+    a row with no pairs is 0, not NaN.
+    """
+    most = torch.full((count,), 0.0 if add_one else -torch.inf, dtype=values.dtype)
+    most = most.to(values.device).scatter_reduce(0, rows, values.detach(), "amax")
+    shift = torch.where(most.isinf(), 0, most)
+    sums = torch.exp(-shift) if add_one else torch.zeros_like(shift)
+    sums = sums.index_add(0, rows, torch.exp(values - shift[rows]))
+    return shift + torch.log(sums)
+
+
+def sums_by(rows: Tensor, values: Tensor, count: int) -> Tensor:
+    """The sum of ``values`` over the pairs (K,) of each of ``count`` rows."""
+    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, rows, values)
+
+
+def once_each(rows: Tensor, columns: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The pairs (K,) without repetitions."""
+    keys = torch.unique(rows * width + columns)
+    return keys // width, keys % width
