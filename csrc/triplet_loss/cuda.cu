@@ -1,10 +1,17 @@
 // CUDA kernels of triplet_loss; see contract.h.
 #include "core/cuda.cuh"
-#include "core/search.h"
+#include "core/owned.cuh"
 #include "triplet_loss/contract.h"
 #include "triplet_loss/triplet.h"
 
-namespace ecgfast::triplet_loss::cuda {
+namespace ecgfast::triplet_loss {
+
+template <typename A>
+__device__ static inline Part<A> of_lane(const Part<A>& part, int lane) {
+  return {shuffle(part.plus, lane), shuffle(part.minus, lane), shuffle(part.weight, lane)};
+}
+
+namespace cuda {
 namespace {
 
 constexpr int kWarps = 4;
@@ -76,7 +83,7 @@ __global__ void __launch_bounds__(kFinishThreads) finish_kernel(Finish job) {
 // One block a row of x and 128 columns. Grid: N, D / 128. Reads the row's slots, their triplets and
 // two rows of x for each, writes dx. Warps take every fourth slot; their sums meet in their order.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
+__global__ void __launch_bounds__(kThreads, kOwnedBlocks<T>) backward_kernel(Backward job) {
   using A = acc_t<T>;
   ECGFAST_SHARED(A, sums, kWarps * kColumns);
   const std::int64_t r = block_index();
@@ -85,36 +92,22 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Backward job) {
   const Global<const std::int64_t> slots = global<const std::int64_t>(job.slots);
   const A twice_share = 2 * global<const A>(job.share)[0];
 
-  // One half of a warp looks for the row's first slot, the other for the next row's.
-  const std::int64_t found = first_not_below(global<const std::int32_t>(job.owners),
-                                             job.owners.size[0], r + lane_index() / 16);
-  const std::int64_t begin = shuffle(found, 0);
-  const std::int64_t end = shuffle(found, 16);
-
+  const Run run = run_of(global<const std::int32_t>(job.owners), job.owners.size[0], r);
   A sum[kColumns / 32] = {};
-  for (std::int64_t s = begin + warp_index(); s < end; s += 32 * kWarps) {
-    // Each lane looks one slot up: the way to its rows is two loads long, one after the other.
-    const std::int64_t own = s + kWarps * lane_index();
-    const Part<A> part = own < end ? part_of(job, slots[own], twice_share) : Part<A>{};
-    const int parts = static_cast<int>(min((end - s + kWarps - 1) / kWarps, std::int64_t(32)));
-#pragma unroll 4
-    for (int lane = 0; lane < parts; ++lane) {
-      const Global<const T> plus = record<const T>(job.x, shuffle(part.plus, lane));
-      const Global<const T> minus = record<const T>(job.x, shuffle(part.minus, lane));
-      const A weight = shuffle(part.weight, lane);
-      for (int i = 0; i < kColumns / 32; ++i) {
-        const std::int64_t d = column + 32 * i + lane_index();
-        if (d < length) sum[i] += weight * (static_cast<A>(plus[d]) - static_cast<A>(minus[d]));
-      }
-    }
-  }
-  for (int i = 0; i < kColumns / 32; ++i) {
-    sums[warp_index() * kColumns + 32 * i + lane_index()] = sum[i];
-  }
-  sync_block();
+  each_part<Part<A>, kWarps>(
+      run, [&](std::int64_t s) { return part_of(job, slots[s], twice_share); },
+      [&](const Part<A>& part) {
+        const Global<const T> plus = record<const T>(job.x, part.plus);
+        const Global<const T> minus = record<const T>(job.x, part.minus);
+        for (int i = 0; i < kColumns / 32; ++i) {
+          const std::int64_t d = column + 32 * i + lane_index();
+          if (d < length) {
+            sum[i] += part.weight * (static_cast<A>(plus[d]) - static_cast<A>(minus[d]));
+          }
+        }
+      });
+  const A total = total_of_warps<kWarps>(sum, sums);
   if (column + thread_index() >= length) return;
-  A total = 0;
-  for (int warp = 0; warp < kWarps; ++warp) total += sums[warp * kColumns + thread_index()];
   record<T>(job.grad_x, r)[column + thread_index()] = static_cast<T>(total);
 }
 
@@ -145,4 +138,5 @@ void backward(const Backward& job, std::uint64_t stream) {
   });
 }
 
-}  // namespace ecgfast::triplet_loss::cuda
+}  // namespace cuda
+}  // namespace ecgfast::triplet_loss
