@@ -27,7 +27,7 @@ class Ring(nn.Module):
     filled: Tensor
 
     def __init__(
-        self, size: int, width: int, numbers: tuple[str, ...] = (), *, name: str = "rows"
+        self, size: int, width: int, numbers: tuple[str, ...] = (), *, name: str = "embeddings"
     ) -> None:
         super().__init__()
         if size < 1 or width < 1:
@@ -52,10 +52,7 @@ class Ring(nn.Module):
     def put(self, rows: Tensor, *numbers: Tensor) -> Tensor:
         """Puts rows ``(B, D)`` in; of more than there are slots the last. Returns their slots."""
         memory = getattr(self, self.name)
-        if rows.dim() != 2 or rows.shape[1] != memory.shape[1]:
-            raise ValueError(
-                f"this memory holds rows of {memory.shape[1]} numbers, got {tuple(rows.shape)}"
-            )
+        self.check(rows)
         count = len(rows)
         kept = min(count, self.size)
         slots = (self.next_slot + torch.arange(count, device=rows.device)) % self.size
@@ -67,9 +64,15 @@ class Ring(nn.Module):
         self.filled.fill_(self._filled)
         return slots
 
-    def rows(self) -> tuple[Tensor, ...]:
+    def held(self) -> tuple[Tensor, ...]:
         """What is filled: views of rows ``(M, D)`` and of each column of numbers ``(M,)``."""
         return tuple(getattr(self, name)[: self.count()] for name in (self.name, *self.numbers))
+
+    def check(self, rows: Tensor) -> None:
+        """Refuses rows of another width."""
+        width = getattr(self, self.name).shape[1]
+        if rows.dim() != 2 or rows.shape[1] != width:
+            raise ValueError(f"this memory holds rows of {width} numbers, got {tuple(rows.shape)}")
 
     @torch.no_grad()
     def clear(self) -> None:
@@ -152,11 +155,14 @@ class CrossBatchMemory(nn.Module):
         if (groups is not None) != self.groups:
             how = "without" if groups is not None else "with"
             raise ValueError(f"this memory was made {how} groups, and so must its calls be")
+        self.ring.check(embeddings)
+        if labels.shape != (len(embeddings),):
+            raise ValueError(f"labels must be ({len(embeddings)},), got {tuple(labels.shape)}")
         batch = [embeddings, labels] if groups is None else [embeddings, labels, groups]
         if self.gather:
             batch = [gather(x) for x in batch]
         known = [new.detach() for new in batch]
-        past = self.ring.rows()
+        past = self.ring.held()
         references = [
             torch.cat([new, old.to(new.dtype)]) for new, old in zip(batch, past, strict=True)
         ]

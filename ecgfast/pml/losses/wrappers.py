@@ -110,6 +110,7 @@ class CrossBatchMemory(Ring):
         """
         if indices_tuple is not None and enqueue_mask is not None:
             raise ValueError("give indices_tuple or enqueue_mask, not both")
+        self.check(embeddings)
         if labels.shape != (len(embeddings),):
             raise ValueError(f"labels must be ({len(embeddings)},), got {tuple(labels.shape)}")
         labels = labels.to(embeddings.device)
@@ -131,7 +132,7 @@ class CrossBatchMemory(Ring):
             self.put(embeddings[goes_in], labels[goes_in])
             embeddings, labels, places = embeddings[~goes_in], labels[~goes_in], None
         # a copy: the ring is written again before backward may have read it
-        rows, row_labels = (x.clone() for x in self.rows())
+        rows, row_labels = (x.clone() for x in self.held())
         rows = rows.to(embeddings.dtype)
 
         lists = self._lists(embeddings, labels, rows, row_labels, places, indices_tuple)
