@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ecgfast.ops import pairwise_distance
+from ecgfast.ops import pair_distance, pairwise_distance
 from ecgfast.pml._tuples import refuse_statistics
-
-_LISTED_ROWS = 4096  # at D = 512 two gathers of 8 MB
 
 
 class BaseDistance(nn.Module):
@@ -58,22 +56,25 @@ class BaseDistance(nn.Module):
     def listed(self, query_emb: Tensor, ref_emb: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Entries ``(K,)`` of the matrix at ``rows`` and ``columns``, each ``(K,)``.
 
-        Few pairs are computed one by one, in O(K D); many are read from the matrix, which is then
-        no larger than the lists are.
+        Few pairs are computed one by one; many are read from the matrix, which is then no larger
+        than the lists are.
         """
-        if 16 * len(rows) >= len(query_emb) * len(ref_emb):
+        if 4 * len(rows) >= len(query_emb) * len(ref_emb):
             return self(query_emb, ref_emb)[rows, columns]
         with torch.autocast(query_emb.device.type, enabled=False):
-            query, ref = self.maybe_normalize(wide(query_emb)), self.maybe_normalize(wide(ref_emb))
-            values = torch.cat(
-                [
-                    self.pairwise_distance(query[r], ref[c])
-                    for r, c in zip(
-                        rows.split(_LISTED_ROWS), columns.split(_LISTED_ROWS), strict=True
-                    )
-                ]
-            )
+            query = self.maybe_normalize(wide(query_emb))
+            same = ref_emb is query_emb
+            ref = query if same else self.maybe_normalize(wide(ref_emb))
+            metric = self._metric()
+            if metric is None:
+                values = self.pairwise_distance(query[rows], ref[columns])
+            else:
+                values = pair_distance(query, rows, columns, None if same else ref, metric=metric)
             return values if self.power == 1 else values**self.power
+
+    def _metric(self) -> str | None:
+        """The metric of ``pair_distance`` that this is, if it is one: no rows are gathered then."""
+        return None
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """All pairs, ``(N, M)``, before the power."""
@@ -147,6 +148,10 @@ class LpDistance(BaseDistance):
         """Row by row, ``(K,)``."""
         return torch.linalg.vector_norm(query_emb - ref_emb, ord=self.p, dim=1)
 
+    def _metric(self) -> str | None:
+        own = type(self).pairwise_distance is LpDistance.pairwise_distance
+        return "euclidean" if own and self.p == 2 else None
+
 
 class DotProductSimilarity(BaseDistance):
     """The scalar product of two rows, by default of rows at length 1."""
@@ -170,6 +175,10 @@ class DotProductSimilarity(BaseDistance):
     def pairwise_distance(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
         """Row by row, ``(K,)``."""
         return (query_emb * ref_emb).sum(dim=1)
+
+    def _metric(self) -> str | None:
+        own = type(self).pairwise_distance is DotProductSimilarity.pairwise_distance
+        return "dot" if own else None
 
 
 class CosineSimilarity(DotProductSimilarity):
