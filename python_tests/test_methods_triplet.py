@@ -108,3 +108,11 @@ def test_a_step_repeats_under_the_same_seed():
     first = method.training_step(one, 0)
     torch.manual_seed(11)
     assert torch.equal(first, method.training_step(one, 0))
+
+
+def test_50_steps_without_a_triplet_bring_a_warning():
+    method, one = make(), batch(2)  # two records are no triplet
+    for step in range(49):
+        assert method.training_step(one, step) == 0
+    with pytest.warns(UserWarning, match="0 of 2 anchors have had a triplet for 50 steps in a row"):
+        method.training_step(one, 49)

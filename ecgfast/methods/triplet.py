@@ -8,6 +8,7 @@ from ecgfast.config import Optim
 from ecgfast.losses.triplet import TripletLoss
 from ecgfast.miners.extreme import NearestFarthest
 from ecgfast.miners.triplets import Triplets
+from ecgfast.miners.watch import EmptyWatch
 from ecgfast.train.method import Method
 
 
@@ -18,7 +19,7 @@ class Triplet(Method):
     missing (NaN) the encoder gets 0, and the record is left out of all triplets. Logged are the
     loss, the share of triplets that are valid, the share of these that still pull (``active``),
     the spread of the embeddings, which falls to 0 when the encoder collapses, and the share of the
-    time that goes into ``mining``.
+    time that goes into ``mining``. 50 steps without a valid triplet bring a warning.
 
     Args:
         encoder: ``(N, L, T) -> (N, D)``; its embeddings are not normalised.
@@ -35,12 +36,14 @@ class Triplet(Method):
         self.miner = miner
         self.margin = margin
         self.loss = TripletLoss(margin)
+        self.empty = EmptyWatch()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of a batch."""
         ecg = batch["ecg"]
         with self.clock.part("mining", ecg.device):
             triplets = self.miner(ecg)
+            self.empty(triplets.valid)
         embeddings = self.encoder(ecg.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
         loss: Tensor = self.loss(embeddings, *triplets)
         self.log_dict(
