@@ -174,6 +174,8 @@ __device__ static __forceinline__ float sqrt_approx(float x) {
   return y;
 }
 
+__device__ static __forceinline__ float product_of(float a, float b) { return __fmul_rn(a, b); }
+__device__ static __forceinline__ double product_of(double a, double b) { return __dmul_rn(a, b); }
 __device__ static __forceinline__ int count_bits(unsigned bits) { return __popc(bits); }
 __device__ static __forceinline__ unsigned bits_of(float x) { return __float_as_uint(x); }
 __device__ static __forceinline__ unsigned long long bits_of(double x) {

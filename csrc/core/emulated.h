@@ -250,6 +250,8 @@ static inline float exp2_approx(float x) { return exp2f(x); }
 static inline float log2_approx(float x) { return log2f(x); }
 static inline float rsqrt_approx(float x) { return 1.0f / sqrtf(x); }
 static inline float sqrt_approx(float x) { return sqrtf(x); }
+static inline float product_of(float a, float b) { return a * b; }
+static inline double product_of(double a, double b) { return a * b; }
 static inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
 static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 
