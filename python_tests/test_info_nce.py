@@ -80,6 +80,13 @@ def more(x):
     return torch.cat([x, 0.9 * x[: len(x) // 2] + 0.1])
 
 
+def mild(name, dtype):
+    """Logits of a few units: the reference in float64 is the truth, whose own error is theirs."""
+    if dtype != torch.float64:
+        return {}
+    return dict(alpha=1.0, beta=2.0) if name == "multi_similarity" else dict(temperature=1.0)
+
+
 def gradient(function, *leaves):
     leaves = [x.detach().requires_grad_() for x in leaves]
     return torch.autograd.grad(function(*leaves).sum(), leaves)
@@ -92,10 +99,12 @@ def gradient(function, *leaves):
 def test_matches_reference(dtype, name, kind, shape):
     x, labels, groups = draw(*shape, dtype=dtype)
     inputs = (x, more(x)) if "references" in kind else (x,)
-    for words in (dict(reduction="none"), dict(normalise=False)):
-        assert_as_accurate(*both_of(name, labels, groups, kind, **words), *inputs)
-    if len(x) < 10:
-        assert_as_accurate(*both_of(name, labels, groups, kind, reduction="sum"), *inputs)
+    words = mild(name, dtype)
+    plain = mild(name, torch.float64) | dict(normalise=False)
+    for reduction in ("none", "sum", "mean") if len(x) < 10 else ("none",):
+        functions = both_of(name, labels, groups, kind, reduction=reduction, **words)
+        assert_as_accurate(*functions, *inputs)
+    assert_as_accurate(*both_of(name, labels, groups, kind, **plain), *inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,14 +117,14 @@ def test_matches_reference_on_every_device(device, name, kind):
 
 
 def test_a_row_longer_than_a_block(device):
-    x, labels, groups = draw(2, 2, 3, device=device)
-    columns, ids, theirs = draw(1100, 40, 3, device=device, seed=1)
+    x, labels, groups = draw(2, 2, 3, device=device, dtype=torch.float64)
+    columns, ids, theirs = draw(1100, 40, 3, device=device, dtype=torch.float64, seed=1)
     ids[:50] = labels[0]
-    words = dict(reference_labels=ids, groups=groups, reference_groups=theirs)
-    for op, reference in ALL_PAIRS.values():
+    for name, functions in ALL_PAIRS.items():
+        words = dict(reference_labels=ids, groups=groups, reference_groups=theirs)
+        words |= mild(name, torch.float64)
         assert_as_accurate(
-            lambda a, b, f=op: f(a, labels, references=b, **words),
-            lambda a, b, f=reference: f(a, labels, references=b, **words),
+            *(lambda a, b, f=f, w=words: f(a, labels, references=b, **w) for f in functions),
             x,
             columns,
         )
@@ -134,7 +143,7 @@ def test_matches_reference_in_half(device, dtype, name):
 def test_every_instruction_set_matches_reference(isa, dtype, name):
     for shape in SHAPES:
         x, labels, groups = draw(*shape, dtype=dtype)
-        assert_as_accurate(*both_of(name, labels, groups, "groups"), x)
+        assert_as_accurate(*both_of(name, labels, groups, "groups", **mild(name, dtype)), x)
 
 
 QUERIES = ["", "labels", "groups", "labels, groups", "one way"]
@@ -168,8 +177,8 @@ def test_info_nce_matches_reference(device, dtype, kind):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_info_nce_of_many(isa, dtype):
-    q, labels, groups = draw(531, 100, 16, dtype=dtype)
-    k, *_ = draw(531, 100, 16, dtype=dtype, seed=1)
+    q, labels, groups = draw(301, 60, 16, dtype=dtype)
+    k, *_ = draw(301, 60, 16, dtype=dtype, seed=1)
     scale = torch.tensor(20.0, dtype=dtype)
     for kind in QUERIES:
         ids = (labels, groups, labels, groups)
@@ -290,7 +299,7 @@ def values(a, dtype):
     return dict(
         rows=a[:, None], columns=torch.ones(1, 1, dtype=dtype), scale=torch.ones((), dtype=dtype),
         row_labels=ids, column_labels=other, row_groups=None, column_groups=None, places=nowhere,
-        kind=3, alpha=1.0, beta=1.0, base=0.0,
+        kind="negatives", numbers=None,
     )  # fmt: skip
 
 
@@ -409,6 +418,9 @@ def test_anchors_do_not_mix(device):
             torch.testing.assert_close(alone, together[i : i + 1], rtol=3e-6, atol=3e-6)
 
 
+NUMBERS = torch.tensor([2.0, 30.0, 0.4], dtype=torch.float64)  # of multi_similarity
+
+
 def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, height=None):
     """Forward and backward of the private op: sums, counts, gradients."""
     numbers = labels.unique(return_inverse=True)[1].int()
@@ -416,7 +428,7 @@ def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, heigh
     if columns is not None:
         places = torch.full_like(places, -1)
     scale = torch.tensor(5.0, dtype=x.dtype, device=x.device)
-    tail = (kind, 2.0, 30.0, 0.4, height)
+    tail = (kind, NUMBERS.to(x.device), height)
     args = (x, columns, scale, numbers, column_labels, groups, groups, places, *tail)
     sums, counts, first, second = torch.ops.ecgfast.info_nce(*args)
     grad = torch.linspace(-1, 2, len(x), dtype=x.dtype, device=x.device)
@@ -424,7 +436,7 @@ def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, heigh
     return sums, counts, *backward
 
 
-@pytest.mark.parametrize("kind", range(3))
+@pytest.mark.parametrize("kind", ALL_PAIRS)
 def test_height_of_the_strips_does_not_show(device, kind):
     x, labels, _ = draw(37, 9, 5, device=device, dtype=torch.float64)
     whole = raw(x, labels, kind=kind)
@@ -438,7 +450,7 @@ def test_thread_count_does_not_show():
     results = []
     for threads in (1, 5):
         torch.set_num_threads(threads)
-        results.append([raw(x, labels, kind=kind) for kind in range(3)])
+        results.append([raw(x, labels, kind=kind) for kind in ALL_PAIRS])
     torch.set_num_threads(before)
     for one, five in zip(*results, strict=True):
         torch.testing.assert_close(one[:2], five[:2], rtol=0, atol=0)
@@ -488,8 +500,10 @@ def test_takes_any_strides(device, change, normalise):
     x = change(x)
     ids = labels.repeat_interleave(2)[::2][: len(x)]
     for name in ALL_PAIRS:
-        words = dict(normalise=normalise)
-        assert_as_accurate(*both_of(name, ids, groups[: len(x)], "groups", **words), x)
+        words = dict(normalise=normalise) | mild(name, torch.float64)
+        functions = both_of(name, ids, groups[: len(x)], "groups", **words)
+        torch.testing.assert_close(*(f(x) for f in functions))
+        torch.testing.assert_close(*(gradient(f, x) for f in functions))
 
 
 def test_empty(device):
@@ -525,13 +539,13 @@ def test_torch_knows_the_op(device):
     numbers = labels.unique(return_inverse=True)[1].int()
     scale, places = torch.tensor(5.0, device=device), torch.arange(6, device=device)
     for rows in (x, x.T.contiguous().T, x.half()):
-        for kind in range(4):
-            tail = (kind, 2.0, 30.0, 0.4)
+        for kind in (*ALL_PAIRS, "negatives"):
+            tail = (kind, NUMBERS.to(device))
             alone = (rows, None, scale, numbers, None, groups.int(), None, places, *tail)
             torch.library.opcheck(op.default, alone)
             sums, _, first, second = op(*alone)
             torch.library.opcheck(backward.default, (sums, first, second, None, None, None, *alone))
-    two = (x, x[:4], scale, numbers, numbers[:4], None, None, places, 1, 1.0, 1.0, 0.0)
+    two = (x, x[:4], scale, numbers, numbers[:4], None, None, places, "sup_con", None)
     sums, _, first, second = op(*two)
     theirs = (sums[:4].clone(), first[:4].clone(), second[:4].clone())
     torch.library.opcheck(backward.default, (sums, first, second, *theirs, *two))
@@ -627,12 +641,12 @@ def test_an_index_outside_is_refused_or_gives_nan(device):
 
 def test_what_is_not_valid_is_not_looked_at(device):
     x, labels, _ = draw(5, 5, 3, device=device)
-    x[0] = math.nan
-    anchors = torch.zeros(3, dtype=torch.int64, device=device)
+    anchors = torch.tensor([-1, 99, 2**40], device=device)
     nothing = torch.zeros(3, dtype=torch.bool, device=device)
     loss = lambda z: angular(z, anchors, anchors, labels, valid=nothing)  # noqa: E731
     assert loss(x).item() == 0
-    assert not gradient(loss, x[1:])[0].any()
+    assert not gradient(loss, x)[0].any()
+    assert loss(x * math.nan).item() == 0
 
 
 def test_border_guards_memory():
@@ -645,29 +659,28 @@ def test_border_guards_memory():
     rows, columns = torch.zeros(3, dtype=torch.int32), torch.zeros(5, dtype=torch.int32)
     strip = dict(products=torch.ones(3, 5), scale=torch.tensor(1.0), places=torch.zeros(3).long())
     strip |= dict(row_labels=rows, column_labels=columns, row_groups=rows, column_groups=columns)
+    strip |= dict(numbers=NUMBERS)
     numbers = dict(loss=torch.empty(3), counts=torch.empty(3).long())
     numbers |= dict(first=torch.empty(3), second=torch.empty(3))
     anchors = dict(weight=torch.ones(3), first=torch.ones(3), second=torch.ones(3))
     others = {f"column_{name}": torch.ones(5) for name in anchors}
     dots = dict(dots=torch.empty(3).double())
-    place, of = (-1, 0, 1), (2.0, 30.0, 0.5)
+    place = (-1, 0, 1)
 
-    def forward(views, kind=0):
-        views = list(views)
-        _C.info_nce_forward(*views[:7], kind, *of, *views[7:], place)
+    def forward(views, kind=2):
+        ids, (of, *rest) = views[:7], views[7:]
+        _C.info_nce_forward(*ids, kind, of, *rest, place)
 
-    def backward(views, kind=0):
-        views = list(views)
-        _C.info_nce_backward(
-            *views[:7], kind, *of, tuple(views[7:10]), tuple(views[10:13]), views[13], place
-        )
+    def backward(views, kind=2):
+        ids, (of, *rest) = views[:7], views[7:]
+        _C.info_nce_backward(*ids, kind, of, tuple(rest[:3]), tuple(rest[3:6]), rest[6], place)
 
     everywhere = [dict(device=0), dict(dtype=4), dict(shape=(9,), stride=(1,)), dict(data=0)]
     for call, tensors in (
         (forward, strip | numbers),
         (backward, strip | anchors | others | dots),
     ):
-        call(map(view, tensors.values()))
+        call([*map(view, tensors.values())])
         told = [(name, lie) for name in tensors for lie in everywhere]
         told += [("products", dict(stride=(1, 3))), ("places", dict(stride=(2,)))]
         told += [("row_labels", dict(stride=(2,))), ("first", dict(stride=(2,)))]
@@ -677,7 +690,7 @@ def test_border_guards_memory():
                 call(views)
         for kind in (-1, 4):
             with pytest.raises(ValueError, match="kind must be"):
-                call(map(view, tensors.values()), kind)
+                call([*map(view, tensors.values())], kind)
 
 
 def most_alive(function):

@@ -51,14 +51,20 @@ void expect_strip(const View& products, const View& scale, const View& places, c
   expect_ids(rows, "an id of rows", products.size[0], place);
   expect_ids(columns, "an id of columns", products.size[1], place);
   expect(rows.groups.dims == columns.groups.dims, "groups must be given for both sides");
+  if (of.numbers.dims != 0 || of.kind == Kind::multi_similarity) {
+    expect_shape(of.numbers, "numbers", {3});
+    expect_dtype(of.numbers, "numbers", DType::f64);
+    expect_dense(of.numbers, "numbers");
+    expect_place({of.numbers}, place);
+  }
   expect(of.kind >= Kind::nt_xent && of.kind <= Kind::negatives, "kind must be one of four");
   expect_place({products, scale, places}, place);
 }
 
 void run_forward(View products, View scale, View places, View row_labels, View column_labels,
                  std::optional<View> row_groups, std::optional<View> column_groups, int kind,
-                 double alpha, double beta, double base, View loss, View counts, View first,
-                 View second, Place place) {
+                 std::optional<View> numbers, View loss, View counts, View first, View second,
+                 Place place) {
   const Forward job{products,
                     scale,
                     places,
@@ -68,7 +74,7 @@ void run_forward(View products, View scale, View places, View row_labels, View c
                     second,
                     {row_labels, or_none(row_groups)},
                     {column_labels, or_none(column_groups)},
-                    {static_cast<Kind>(kind), alpha, beta, base}};
+                    {static_cast<Kind>(kind), or_none(numbers)}};
   expect_strip(products, scale, places, job.rows, job.columns, job.of, place);
   const std::int64_t rows = products.size[0];
   expect_numbers(loss, "loss", rows, products, place);
@@ -85,7 +91,7 @@ using Anchors = std::tuple<View, View, View>;  // weight, first, second
 
 void run_backward(View products, View scale, View places, View row_labels, View column_labels,
                   std::optional<View> row_groups, std::optional<View> column_groups, int kind,
-                  double alpha, double beta, double base, Anchors row_numbers,
+                  std::optional<View> numbers, Anchors row_numbers,
                   std::optional<Anchors> column_numbers, View dots, Place place) {
   const auto& [weight, first, second] = row_numbers;
   Backward job{products,
@@ -94,7 +100,7 @@ void run_backward(View products, View scale, View places, View row_labels, View 
                dots,
                {{row_labels, or_none(row_groups)}, weight, first, second},
                {{column_labels, or_none(column_groups)}, {}, {}, {}},
-               {static_cast<Kind>(kind), alpha, beta, base}};
+               {static_cast<Kind>(kind), or_none(numbers)}};
   expect_strip(products, scale, places, job.rows.ids, job.columns.ids, job.of, place);
   const std::int64_t rows = products.size[0];
   expect_numbers(weight, "weight", rows, products, place);

@@ -16,7 +16,8 @@
 //           (R,), of its columns (M,); groups without memory: labels stand for them; scale ();
 //           loss (R,), first (R,) and second (R,) for backward; counts (R,) i64. Backward
 //           overwrites products with dz_ij, plus dz_ji where the columns are anchors, too: then it
-//           takes weight, first and second of all of them (M,); dots (R,) f64 gets sum_j dz_ij s_ij
+//           takes weight, first and second of all of them (M,); dots (R,) f64 gets sum_j dz_ij
+//           s_ij; numbers (3,) f64 are alpha, beta and base, for multi_similarity
 // Units     none; first is in units of log 2: LSE is shorter so. It holds L (or A), second W, 1 /
 // |P|
 //           or B (in units of log 2)
@@ -29,7 +30,7 @@
 //           nor negative is left out by selection. Sums in the dtype of the strip along a tile
 //           (CPU) or a thread (CUDA), in f64 beyond; exp to 2 units in the last place. No atomics
 // Edges     a row without negatives: L = -inf, nt_xent is 0 and dz is 0; without positives: 0 for
-//           nt_xent and sup_con; an anchor of `negatives` with weight 0 gives none; a NaN shows in
+//           nt_xent and sup_con; a NaN shows in
 //           each anchor that has the pair as positive or negative; M = 0 is as a row without
 //           either; scale may be of any sign
 // Mirrors   nt_xent_reference and its sisters in ecgfast/ops/info_nce.py
@@ -45,7 +46,7 @@ enum class Kind : int { nt_xent = 0, sup_con = 1, multi_similarity = 2, negative
 // What a loss is, besides its pairs.
 struct Loss {
   Kind kind;
-  double alpha, beta, base;  // of multi_similarity
+  View numbers;  // of multi_similarity: alpha, beta, base
 };
 
 // One side of the strip: its ids and, for backward, its anchors' numbers; all of one length.

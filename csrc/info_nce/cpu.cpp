@@ -211,8 +211,9 @@ struct Slopes {
 
 template <typename T>
 Slopes<T> slopes_of(const Loss& of) {
-  return {static_cast<T>(-of.alpha * kLog2E), static_cast<T>(of.beta * kLog2E),
-          static_cast<T>(of.base)};
+  const double* const numbers = static_cast<const double*>(of.numbers.data);
+  return {static_cast<T>(-numbers[0] * kLog2E), static_cast<T>(numbers[1] * kLog2E),
+          static_cast<T>(numbers[2])};
 }
 
 template <typename T>
@@ -249,10 +250,11 @@ Found<T> two_log_sums(const Row<T>& row, const Loss& of) {
     sum_p += sum_of<T>(part_p);
     sum_n += sum_of<T>(part_n);
   }
+  const double* const numbers = static_cast<const double*>(of.numbers.data);
   const double a = static_cast<double>(shift_p) + __builtin_log2(sum_p);
   const double b = static_cast<double>(shift_n) + __builtin_log2(sum_n);
-  return {static_cast<T>((a / of.alpha + b / of.beta) * kLn2), static_cast<T>(a), static_cast<T>(b),
-          1};
+  return {static_cast<T>((a / numbers[0] + b / numbers[1]) * kLn2), static_cast<T>(a),
+          static_cast<T>(b), 1};
 }
 
 template <typename T>
@@ -298,10 +300,7 @@ vec_t<T> part_of(const Numbers<T>& of, vec_t<T> z, bits_t<T> positive) {
     return of.weight * (positive ? -e : e);
   } else {
     const vec_t<T> e = exp2_lanes<T>(z - of.first);
-    if constexpr (kKind == Kind::negatives) {
-      const vec_t<T> part = of.weight * e;
-      return of.weight != 0 ? part : vec_t<T>{};
-    }
+    if constexpr (kKind == Kind::negatives) return of.weight * e;
     if constexpr (kKind == Kind::sup_con) {
       const vec_t<T> part = of.weight * (e - (positive ? of.second : vec_t<T>{}));
       return of.second > 0 ? part : vec_t<T>{};
@@ -316,7 +315,8 @@ vec_t<T> part_of(const Numbers<T>& of, vec_t<T> z, bits_t<T> positive) {
 template <Kind kKind, bool kPositives, bool kColumns, typename T>
 double write_tile(const Backward& job, const Anchor& anchor, const Numbers<T>& own, T* products,
                   T scale2, std::int64_t begin, std::int64_t end) {
-  const Slopes<T> slopes = slopes_of<T>(job.of);
+  Slopes<T> slopes{};
+  if constexpr (kKind == Kind::multi_similarity) slopes = slopes_of<T>(job.of);
   vec_t<T> dot = {};
   sweep<T>(
       anchor, begin, end, [&](std::int64_t j, int lanes, bits_t<T> positive, bits_t<T> negative) {

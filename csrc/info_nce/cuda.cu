@@ -22,6 +22,17 @@ struct Relation {
   bool positive, negative;
 };
 
+struct Numbers {
+  double alpha, beta, base;
+};
+
+template <Kind kKind>
+__device__ Numbers numbers_of(const Loss& of) {
+  if (kKind != Kind::multi_similarity) return {1, 1, 0};
+  const Global<const double> numbers = global<const double>(of.numbers);
+  return {numbers[0], numbers[1], numbers[2]};
+}
+
 // What a row needs to know its pairs by.
 struct Anchor {
   std::int32_t label, group;
@@ -104,9 +115,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
   const Anchor anchor = anchor_of(job.rows, job.places, r);
   const Global<const A> products = record<const A>(job.products, r);
   const A scale2 = static_cast<A>(kLog2E * static_cast<double>(global<const A>(job.scale)[0]));
-  const A positive_slope = static_cast<A>(-job.of.alpha * kLog2E);
-  const A negative_slope = static_cast<A>(job.of.beta * kLog2E);
-  const A base = static_cast<A>(job.of.base);
+  const Numbers numbers = numbers_of<kKind>(job.of);
+  const A positive_slope = static_cast<A>(-numbers.alpha * kLog2E);
+  const A negative_slope = static_cast<A>(numbers.beta * kLog2E);
+  const A base = static_cast<A>(numbers.base);
 
   // multi_similarity has two sums, which start from the 1 in log(1 + ...)
   constexpr bool kTwo = kKind == Kind::multi_similarity;
@@ -147,7 +159,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
     const LogSum<double> close = block_log_sum<kThreads>(near);
     first = close.shift + close.sum;
     second = lse;
-    loss = (first / job.of.alpha + second / job.of.beta) * kLn2;
+    loss = (first / numbers.alpha + second / numbers.beta) * kLn2;
   }
   if (kKind == Kind::nt_xent) {
     A part = 0;
@@ -176,19 +188,19 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Forward job) {
 
 // An anchor's numbers for backward.
 template <typename A>
-struct Numbers {
+struct Anchored {
   A weight, first, second;
 };
 
 // What one anchor says of its pair: its part of dz.
 template <Kind kKind, typename A>
-__device__ A part_of(const Numbers<A>& of, A z, bool positive) {
+__device__ A part_of(const Anchored<A>& of, A z, bool positive) {
   if (kKind == Kind::multi_similarity) {
     const A e = exp2_of(z - (positive ? of.first : of.second));
     return positive ? -of.weight * e : of.weight * e;
   }
   const A e = exp2_of(z - of.first);
-  if (kKind == Kind::negatives) return of.weight != 0 ? of.weight * e : A(0);
+  if (kKind == Kind::negatives) return of.weight * e;
   if (kKind == Kind::sup_con) {
     return of.second > 0 ? of.weight * (e - (positive ? of.second : A(0))) : A(0);
   }
@@ -204,14 +216,15 @@ __global__ void __launch_bounds__(kBackwardThreads, 4) backward_kernel(Backward 
   const bool grouped = job.columns.ids.groups.data != nullptr;
   const bool anchors = job.columns.weight.data != nullptr;
   const A scale2 = static_cast<A>(kLog2E * static_cast<double>(global<const A>(job.scale)[0]));
-  const A positive_slope = static_cast<A>(-job.of.alpha * kLog2E);
-  const A negative_slope = static_cast<A>(job.of.beta * kLog2E);
-  const A base = static_cast<A>(job.of.base);
+  const Numbers numbers = numbers_of<kKind>(job.of);
+  const A positive_slope = static_cast<A>(-numbers.alpha * kLog2E);
+  const A negative_slope = static_cast<A>(numbers.beta * kLog2E);
+  const A base = static_cast<A>(numbers.base);
   const std::int64_t left = job.products.size[0] - first_row;
   const int rows = left < kRows ? static_cast<int>(left) : kRows;
 
   Anchor anchor[kRows];
-  Numbers<A> own[kRows];
+  Anchored<A> own[kRows];
   A dot[kRows] = {};
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
@@ -223,7 +236,7 @@ __global__ void __launch_bounds__(kBackwardThreads, 4) backward_kernel(Backward 
 #pragma unroll 1
   for (std::int64_t j = thread_index(); j < columns; j += kBackwardThreads) {
     const ColumnIds column = ids_at(job.columns.ids, j);
-    Numbers<A> theirs{};
+    Anchored<A> theirs{};
     if (anchors) {
       theirs = {global<const A>(job.columns.weight)[j], global<const A>(job.columns.first)[j],
                 global<const A>(job.columns.second)[j]};

@@ -14,7 +14,7 @@ from ecgfast.ops._native import place, ready, register, sum_dtype, view
 from ecgfast.ops._pairs import Pairs
 from ecgfast.ops._strips import add_product, products
 
-NT_XENT, SUP_CON, MULTI_SIMILARITY, NEGATIVES = range(4)  # as in csrc/info_nce/contract.h
+_KINDS = ("nt_xent", "sup_con", "multi_similarity", "negatives")  # as in the contract
 _EPS = 1e-12
 
 
@@ -41,14 +41,15 @@ def scale_of(scale: float | Tensor, rows: Tensor) -> Tensor:
 def log_sums(
     pairs: Pairs,
     scale: Tensor,
-    kind: int,
+    kind: str,
     *,
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    base: float = 0.0,
+    numbers: Tensor | None = None,
     both: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of each anchor, its sum of the loss and how many pairs or anchors it counts for.
+
+    The numbers of multi_similarity come as a tensor, since Dynamo traces two calls of one Function
+    with floats that it takes as dynamic into an error.
 
     With ``both`` the references are anchors, too, set against the rows; else their sums and counts
     are empty.
@@ -64,11 +65,15 @@ def log_sums(
         None if same else pairs.column_groups,
         pairs.places,
         kind,
-        alpha,
-        beta,
-        base,
+        numbers,
         both,
     )
+
+
+def numbers_of(rows: Tensor, *values: float) -> Tensor:
+    """Numbers of a loss as ops take them: float64, where the rows are."""
+    each = [torch.full((), v, dtype=torch.float64, device=rows.device) for v in values]
+    return torch.stack(each)
 
 
 def reduced(sums: Tensor, counts: Tensor, reduction: str) -> Tensor:
@@ -90,10 +95,8 @@ def _forward_like(
     row_groups: Tensor | None,
     column_groups: Tensor | None,
     places: Tensor,
-    kind: int,
-    alpha: float,
-    beta: float,
-    base: float,
+    kind: str,
+    numbers: Tensor | None,
     height: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     count, dtype = rows.shape[:1], sum_dtype(rows)
@@ -107,8 +110,8 @@ def _forward_like(
 
 _INPUTS = (
     "Tensor rows, Tensor? columns, Tensor scale, Tensor row_labels, Tensor? column_labels,"
-    " Tensor? row_groups, Tensor? column_groups, Tensor places, int kind, float alpha, float beta,"
-    " float base, int? height=None"
+    " Tensor? row_groups, Tensor? column_groups, Tensor places, str kind, Tensor? numbers,"
+    " int? height=None"
 )
 
 
@@ -122,28 +125,22 @@ def _forward(
     row_groups: Tensor | None,
     column_groups: Tensor | None,
     places: Tensor,
-    kind: int,
-    alpha: float,
-    beta: float,
-    base: float,
+    kind: str,
+    numbers: Tensor | None,
     height: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = ready(rows)
     y = x if columns is None else ready(columns)
     sides = _sides(row_labels, column_labels, row_groups, column_groups, places)
-    found = _forward_like(
-        x, None, scale, *sides[:1], None, None, None, places, kind, alpha, beta, base
-    )
+    found = _forward_like(x, None, scale, *sides[:1], None, None, None, places, kind, None)
     for part, strip in products(x, y, height=height):
         _C.info_nce_forward(
             view(strip),
             view(scale),
             *_views(part, *sides),
-            kind,
-            alpha,
-            beta,
-            base,
-            *(view(numbers[part]) for numbers in found),
+            _KINDS.index(kind),
+            None if numbers is None else view(numbers),
+            *(view(each[part]) for each in found),
             place(x),
         )
     return found
@@ -223,10 +220,8 @@ def _backward(
     row_groups: Tensor | None,
     column_groups: Tensor | None,
     places: Tensor,
-    kind: int,
-    alpha: float,
-    beta: float,
-    base: float,
+    kind: str,
+    numbers: Tensor | None,
     height: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = ready(rows)
@@ -253,11 +248,9 @@ def _backward(
             view(strip),
             view(scale),
             *_views(part, *sides),
-            kind,
-            alpha,
-            beta,
-            base,
-            tuple(view(numbers[part]) for numbers in anchors),
+            _KINDS.index(kind),
+            None if numbers is None else view(numbers),
+            tuple(view(each[part]) for each in anchors),
             None if others is None else tuple(map(view, others)),
             view(dots[part]),
             place(x),
@@ -276,10 +269,10 @@ def _backward(
     )
 
 
-def _largest(kind: int, *sides: tuple[Tensor, ...] | None) -> Tensor:
+def _largest(kind: str, *sides: tuple[Tensor, ...] | None) -> Tensor:
     """A bound of the coefficients, 1 where they are all 0."""
     bounds = [
-        (side[0] * side[2].clamp(min=1)).abs().max() if kind == NT_XENT else side[0].abs().max()
+        (side[0] * side[2].clamp(min=1)).abs().max() if kind == "nt_xent" else side[0].abs().max()
         for side in sides
         if side is not None and len(side[0])
     ]
@@ -299,14 +292,12 @@ class _LogSums(torch.autograd.Function):
         row_groups: Tensor | None,
         column_groups: Tensor | None,
         places: Tensor,
-        kind: int,
-        alpha: float,
-        beta: float,
-        base: float,
+        kind: str,
+        numbers: Tensor | None,
         both: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sides = (row_labels, column_labels, row_groups, column_groups, places)
-        of = (kind, alpha, beta, base)
+        of = (kind, numbers)
         sums, counts, first, second = _forward(rows, columns, scale, *sides, *of)
         others: tuple[Tensor, ...] = (sums.new_empty(0), counts.new_empty(0))
         column_numbers: tuple[Tensor | None, ...] = (None, None)
@@ -315,8 +306,8 @@ class _LogSums(torch.autograd.Function):
             turned = (column_labels, row_labels, column_groups, row_groups, nowhere)
             *others, a, b = _forward(columns, rows, scale, *turned, *of)
             column_numbers = (a, b)
-        ctx.save_for_backward(first, second, *column_numbers, rows, columns, scale, *sides)
-        ctx.of = of
+        ctx.save_for_backward(first, second, *column_numbers, numbers, rows, columns, scale, *sides)
+        ctx.kind = kind
         ctx.mark_non_differentiable(counts, others[1])
         return sums, counts, *others
 
@@ -325,17 +316,18 @@ class _LogSums(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor, _: Tensor, column_grad: Tensor, __: Tensor
     ) -> tuple[Tensor | None, ...]:
-        first, second, column_first, column_second, rows, columns, *rest = ctx.saved_tensors
+        first, second, a, b, numbers, rows, columns, *rest = ctx.saved_tensors
         dx, dy, dscale = _backward(
             grad,
             first,
             second,
-            None if column_first is None else column_grad,
-            column_first,
-            column_second,
+            None if a is None else column_grad,
+            a,
+            b,
             rows,
             columns,
             *rest,
-            *ctx.of,
+            ctx.kind,
+            numbers,
         )
-        return dx, None if columns is None else dy, dscale, *(None,) * 10
+        return dx, None if columns is None else dy, dscale, *(None,) * 8

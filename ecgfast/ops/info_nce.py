@@ -8,11 +8,8 @@ import torch
 from torch import Tensor
 
 from ecgfast.ops._contrast import (
-    MULTI_SIMILARITY,
-    NEGATIVES,
-    NT_XENT,
-    SUP_CON,
     log_sums,
+    numbers_of,
     reduced,
     scale_of,
     unit_rows,
@@ -119,7 +116,7 @@ def nt_xent_terms(
         places=places,
     )
     scale = scale_of(1 / _temperature(temperature), embeddings)
-    return log_sums(_unit(pairs, normalise), scale, NT_XENT)[:2]
+    return log_sums(_unit(pairs, normalise), scale, "nt_xent")[:2]
 
 
 def sup_con(
@@ -208,7 +205,7 @@ def sup_con_terms(
         places=places,
     )
     scale = scale_of(1 / _temperature(temperature), embeddings)
-    return log_sums(_unit(pairs, normalise), scale, SUP_CON)[:2]
+    return log_sums(_unit(pairs, normalise), scale, "sup_con")[:2]
 
 
 def info_nce(
@@ -270,7 +267,7 @@ def info_nce(
             f"reduction 'none' of both directions needs as many keys as queries, got {len(keys)}"
             f" and {len(queries)}: take symmetric=False"
         )
-    sums, counts, key_sums, key_counts = log_sums(pairs, scale, SUP_CON, both=symmetric)
+    sums, counts, key_sums, key_counts = log_sums(pairs, scale, "sup_con", both=symmetric)
     loss = reduced(sums, counts, reduction)
     return (loss + reduced(key_sums, key_counts, reduction)) / 2 if symmetric else loss
 
@@ -294,7 +291,7 @@ def info_nce_terms(
     pairs, scale = _queries_and_keys(
         queries, keys, labels, key_labels, groups, key_groups, logit_scale, normalise
     )
-    return log_sums(pairs, scale, SUP_CON)[:2]
+    return log_sums(pairs, scale, "sup_con")[:2]
 
 
 def multi_similarity(
@@ -383,7 +380,7 @@ def multi_similarity_terms(
     for name, weight in (("alpha", alpha), ("beta", beta)):
         if not 0 < weight < math.inf:
             raise ValueError(f"{name} must be over 0 and finite, got {weight}")
-    if not math.isfinite(base):
+    if not -math.inf < base < math.inf:
         raise ValueError(f"base must be finite, got {base}")
     pairs = all_pairs(
         embeddings,
@@ -395,7 +392,8 @@ def multi_similarity_terms(
         places=places,
     )
     pairs, scale = _unit(pairs, normalise), scale_of(1.0, embeddings)
-    return log_sums(pairs, scale, MULTI_SIMILARITY, alpha=alpha, beta=beta, base=base)[:2]
+    numbers = numbers_of(embeddings, alpha, beta, base)
+    return log_sums(pairs, scale, "multi_similarity", numbers=numbers)[:2]
 
 
 def angular(
@@ -503,7 +501,7 @@ def angular_terms(
         places=torch.full_like(anchors, -1),
         same=False,
     )
-    lse = log_sums(against, scale_of(4 * tan2, rows), NEGATIVES)[0]
+    lse = log_sums(against, scale_of(4 * tan2, rows), "negatives")[0]
     pull = 2 * (1 + tan2) * (a.to(lse.dtype) * p.to(lse.dtype)).sum(dim=1)
     loss = torch.logaddexp(lse - pull, torch.zeros_like(lse))
     loss = torch.where(counted, loss, 0.0)
@@ -561,7 +559,7 @@ def _queries_and_keys(
             raise ValueError(
                 f"logit_scale must be on {queries.device} as queries, got {logit_scale.device}"
             )
-    elif not math.isfinite(logit_scale):
+    elif not -math.inf < logit_scale < math.inf:
         raise ValueError(f"logit_scale must be finite, got {logit_scale}")
     pairs = all_pairs(
         queries,
