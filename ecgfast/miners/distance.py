@@ -62,19 +62,29 @@ class InputDistance(nn.Module):
         self.gamma = gamma
         self.resample = resample
 
-    @torch.no_grad()
     def forward(self, ecg: Tensor) -> Tensor:
         """Distances ``(N, N)`` of records ``(N, L, T)`` without gaps; the diagonal says nothing."""
+        return self.between(self.resampled(ecg))
+
+    @torch.no_grad()
+    def resampled(self, ecg: Tensor) -> Tensor:
+        """The records at the rate at which they are compared."""
         up, down = self.resample
-        if up != down:  # lines to both ends: an offset must not bend them
-            ecg = resample_poly(ecg, up, down, padtype="line")
+        if up == down:
+            return ecg
+        return resample_poly(ecg, up, down, padtype="line")  # an offset must not bend the ends
+
+    @torch.no_grad()
+    def between(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Distances ``(N, M)`` of all of ``x`` from all of ``y``, or of itself; both resampled."""
         if self.distance == "dtw":
-            return dtw(ecg, cost=self.cost, radius=self.radius)
+            return dtw(x, y, cost=self.cost, radius=self.radius)
         if self.distance == "soft_dtw":
-            return soft_dtw(ecg, gamma=self.gamma, radius=self.radius, divergence=True)
+            return soft_dtw(x, y, gamma=self.gamma, radius=self.radius, divergence=True)
         if self.distance == "lead_dtw":
-            return lead_dtw(ecg)
-        return pairwise_distance(ecg.flatten(1), metric=self.distance)
+            return lead_dtw(x, y)
+        columns = None if y is None else y.flatten(1)
+        return pairwise_distance(x.flatten(1), columns, metric=self.distance)
 
 
 def rate_factor(fs: float, mine_fs: float | None) -> tuple[int, int]:
@@ -95,7 +105,7 @@ def rate_factor(fs: float, mine_fs: float | None) -> tuple[int, int]:
     return factor.numerator, factor.denominator
 
 
-def lead_dtw(ecg: Tensor) -> Tensor:
+def lead_dtw(ecg: Tensor, other: Tensor | None = None) -> Tensor:
     r"""Dynamic time warping over the leads in their order: not over time.
 
     This is what the published self-supervised code computes (defect B1): its arrays are leads
@@ -104,18 +114,21 @@ def lead_dtw(ecg: Tensor) -> Tensor:
 
     .. math:: d(a, b) = \sqrt{\min_\pi \sum_{(l, m) \in \pi} \lVert a_l - b_m \rVert^2}
 
-    Samples are never shifted in time. Holds the (N L)^2 distances of all leads.
+    Samples are never shifted in time. Holds the N L M L distances of all leads.
 
     Args:
         ecg: Records ``(N, L, T)``.
+        other: Records ``(M, L, T)`` to compare with; None is ``ecg``.
 
     Returns:
-        Distances ``(N, N)`` in the unit of ``ecg``, not differentiable.
+        Distances ``(N, M)`` in the unit of ``ecg``, not differentiable.
     """
     n, leads, _ = ecg.shape
-    cost = pairwise_distance(ecg.detach().flatten(0, 1), metric="sqeuclidean")
-    cost = cost.reshape(n, leads, n, leads).permute(1, 3, 0, 2)  # (L, L, N, N)
-    best = cost.new_full((leads + 1, leads + 1, n, n), torch.inf)
+    m = n if other is None else len(other)
+    columns = None if other is None else other.detach().flatten(0, 1)
+    cost = pairwise_distance(ecg.detach().flatten(0, 1), columns, metric="sqeuclidean")
+    cost = cost.reshape(n, leads, m, leads).permute(1, 3, 0, 2)  # (L, L, N, M)
+    best = cost.new_full((leads + 1, leads + 1, n, m), torch.inf)
     best[0, 0] = 0
     for diagonal in range(2 * leads - 1):  # cells of one anti-diagonal do not need each other
         i = torch.arange(max(0, diagonal - leads + 1), min(diagonal, leads - 1) + 1)

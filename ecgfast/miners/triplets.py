@@ -1,4 +1,4 @@
-"""What a miner returns."""
+"""What miners return."""
 
 from __future__ import annotations
 
@@ -12,12 +12,26 @@ class Triplets(NamedTuple):
 
     Attributes:
         anchors: Indices ``(N,)`` int64, 0 to N - 1.
-        positives: Indices ``(N,)``.
-        negatives: Indices ``(N,)``.
+        positives: Indices ``(N,)``, into the references where the miner was given some.
+        negatives: Indices ``(N,)``, likewise.
         valid: ``(N,)`` bool; the loss counts these alone.
     """
 
     anchors: Tensor
     positives: Tensor
     negatives: Tensor
+    valid: Tensor
+
+
+class PositivePairs(NamedTuple):
+    """At most one pair an anchor, always N of them; what is not valid points at itself.
+
+    Attributes:
+        anchors: Indices ``(N,)`` int64, 0 to N - 1.
+        positives: Indices ``(N,)``.
+        valid: ``(N,)`` bool; the loss counts these alone.
+    """
+
+    anchors: Tensor
+    positives: Tensor
     valid: Tensor

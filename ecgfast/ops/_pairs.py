@@ -88,28 +88,32 @@ def all_pairs(
     if places is not None and same:
         raise ValueError("places say where anchors lie among references: there are no references")
 
-    row_labels, column_labels = _numbered("labels", labels, reference_labels, embeddings, columns)
+    row_labels, column_labels = numbered("labels", labels, reference_labels, embeddings, columns)
     row_groups = column_groups = None
     if groups is not None:
-        row_groups, column_groups = _numbered(
+        row_groups, column_groups = numbered(
             "groups", groups, reference_groups, embeddings, columns
         )
-    count = len(embeddings)
-    if same:
-        places = torch.arange(count, device=embeddings.device)
-    elif places is None:
-        places = torch.full((count,), -1, device=embeddings.device)
-    elif places.shape != (count,) or places.dtype != torch.int64:
-        raise ValueError(
-            f"places must be ({count},) int64, got {tuple(places.shape)} {places.dtype}"
-        )
-    elif places.device != embeddings.device:
-        raise ValueError(
-            f"places must be on {embeddings.device} as embeddings, got {places.device}"
-        )
+    places = where(places, embeddings, same)
     return Pairs(
         embeddings, columns, row_labels, column_labels, row_groups, column_groups, places, same
     )
+
+
+def where(places: Tensor | None, rows: Tensor, same: bool) -> Tensor:
+    """The column that is each row itself, -1 for none: ``places``, checked, or made."""
+    count = len(rows)
+    if same:
+        return torch.arange(count, device=rows.device)
+    if places is None:
+        return torch.full((count,), -1, device=rows.device)
+    if places.shape != (count,) or places.dtype != torch.int64:
+        raise ValueError(
+            f"places must be ({count},) int64, got {tuple(places.shape)} {places.dtype}"
+        )
+    if places.device != rows.device:
+        raise ValueError(f"places must be on {rows.device} as embeddings, got {places.device}")
+    return places
 
 
 def relations(pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -122,7 +126,7 @@ def relations(pairs: Pairs) -> tuple[Tensor, Tensor]:
     return positive & ~itself, negative & ~itself
 
 
-def _numbered(
+def numbered(
     name: str, ids: Tensor, reference_ids: Tensor | None, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Both sides' ids as int32 from 0 on, equal where they were equal."""
