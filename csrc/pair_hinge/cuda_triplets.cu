@@ -7,6 +7,8 @@ namespace {
 
 constexpr int kShared = 2048;  // positives up to this many are sorted in shared memory
 constexpr int kColumns = 128;  // of a block of the kernel on columns
+constexpr int kBlocks =
+    3;  // on a multiprocessor: left to itself, ptxas spares registers and spills
 
 // Ascending, in place; all threads of the block, and what is sorted must be visible to them.
 // Bitonic with all comparisons one way, so that `count` needs not be a power of two: what is past
@@ -102,7 +104,6 @@ __device__ Ranked<A> rank_row(const Strip& s, const Row<A>& row, const View& val
   nans = block_sum<kThreads>(nans);
   ranked.positives = found[0];
   ranked.nan = nans > 0 && ranked.positives > 0 && ranked.negatives > 0;
-  if (ranked.positives == 0 || ranked.negatives == 0) return ranked;
 
   if (ranked.positives <= kShared) {
 #pragma unroll 1
@@ -141,7 +142,7 @@ __device__ Ranked<A> rank_row(const Strip& s, const Row<A>& row, const View& val
 // One block a row. Grid: rows. Reads the row of products and overwrites it by distances; writes a
 // sum and two counts.
 template <typename A>
-__global__ void __launch_bounds__(kThreads) sums_kernel(TripletSums job) {
+__global__ void __launch_bounds__(kThreads, kBlocks) sums_kernel(TripletSums job) {
   const Row<A> row = row_of<A>(job.strip, block_index());
   const Ranked<A> ranked =
       rank_row(job.strip, row, job.values, job.numbers, updated_row<A>(job.strip.products, row.r),
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(kThreads) sums_kernel(TripletSums job) {
 // One block a row. Grid: rows. Reads the row of products and overwrites it by coefficients; adds to
 // the row of dx.
 template <typename A>
-__global__ void __launch_bounds__(kThreads, 3) coefficients_kernel(TripletCoefficients job) {
+__global__ void __launch_bounds__(kThreads, kBlocks) coefficients_kernel(TripletCoefficients job) {
   const Strip& s = job.strip;
   const Row<A> row = row_of<A>(s, block_index());
   const Global<A> d = updated_row<A>(s.products, row.r);

@@ -57,6 +57,7 @@ def contrastive(
         TypeError: As :func:`pair_hinge`.
 
     Example:
+        >>> import torch
         >>> contrastive(torch.tensor([[0.0], [1.0], [1.5]]), torch.tensor([0, 0, 1]))
         tensor(1.5000)
     """
@@ -130,8 +131,9 @@ def margin_all(
         TypeError: As :func:`pair_hinge`.
 
     Example:
+        >>> import torch
         >>> margin_all(torch.tensor([[0.0], [1.5], [2.5]]), torch.tensor([0, 0, 1]))
-        tensor(0.4333)
+        tensor(0.4667)
     """
     check_reduction(reduction)
     sums, active, triplets = margin_all_terms(

@@ -1,4 +1,4 @@
-"""Distances of all pairs from strips of products: what the face, the bodies and references share."""
+"""Distances of all pairs from strips of products: what faces, bodies and references share."""
 
 from __future__ import annotations
 
