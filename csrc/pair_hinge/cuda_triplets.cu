@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) coefficients_kernel(Triplet
         }
       }
       const A c = kind == kNeither ? A(0) : coefficient(s.metric, grad, apart);
-      const bool close = s.metric != Metric::cosine && value < 0;
+      const bool close = s.metric != Metric::cosine && signbit(value);  // -0 too
       near = close ? c : A(0);
       total += close ? A(0) : c;
       d[j] = close ? c : -c;
