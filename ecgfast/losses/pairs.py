@@ -42,6 +42,13 @@ class _AllPairsLoss(nn.Module):
             words["reference_groups"] = gather(given["groups"])
         return words
 
+    def _of_all_ranks(self, counts: Tensor) -> tuple[Tensor, int]:
+        """Counts ``(K,)`` of this rank, added up over those it gathers from, and their number."""
+        if not self.gather:
+            return counts, 1
+        every = gather(counts[None])
+        return every.sum(dim=0), len(every)
+
     def _mean(self, sums: Tensor, counts: Tensor) -> Tensor:
         """Sums over counts, as this rank's share: the mean over ranks is that of one process.
 
@@ -49,10 +56,7 @@ class _AllPairsLoss(nn.Module):
             sums: ``(K,)``, over this rank's anchors.
             counts: ``(K,)`` int64, likewise.
         """
-        ranks = 1
-        if self.gather:
-            every = gather(counts[None])
-            counts, ranks = every.sum(dim=0), len(every)
+        counts, ranks = self._of_all_ranks(counts)
         if self.reduction == "sum":
             return ranks * sums
         return ranks * sums / torch.where(counts == 0, 1, counts).to(sums.dtype)
@@ -161,7 +165,8 @@ class AllPairsMarginLoss(_AllPairsLoss):
         num_classes: One beta for each class; labels then are in ``[0, num_classes)``. None: one
             for all.
         nu: Weight of a learned beta in the loss, which keeps it from growing: one for all adds
-            :math:`\nu \beta`, those of classes as often as they are in a triplet.
+            :math:`\nu \beta` if there are triplets, those of classes count as often as they are in
+            one.
         metric: ``"euclidean"``, ``"sqeuclidean"`` or ``"cosine"``.
         normalise: Brings rows to length 1 first; cosine always does.
         reduction: ``"mean_active"`` over terms over 0, ``"mean"`` over all triplets, or ``"sum"``.
@@ -201,11 +206,12 @@ class AllPairsMarginLoss(_AllPairsLoss):
             embeddings, labels, beta=beta, margin=self.margin, **words
         )
         if self.learn_beta and beta.dim() == 1:
-            sums = sums + self.nu * triplets * beta
+            sums = sums + self.nu * beta * triplets
         count = active if self.reduction == "mean_active" else triplets
         loss = self._mean(sums.sum(dim=0, keepdim=True), count.sum(dim=0, keepdim=True))[0]
         if self.learn_beta and beta.dim() == 0:
-            loss = loss + self.nu * beta
+            (some,), _ = self._of_all_ranks(triplets.sum(dim=0, keepdim=True))
+            loss = loss + torch.where(some > 0, self.nu * beta, 0)
         return loss
 
     def _of_anchors(self, labels: Tensor) -> Tensor:
