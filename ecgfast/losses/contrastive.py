@@ -15,9 +15,9 @@ from ecgfast.ops import (
     info_nce_terms,
     multi_similarity_terms,
     nt_xent_terms,
-    places,
     sup_con_terms,
 )
+from ecgfast.ops import places as own_places
 
 
 class _AllPairs(nn.Module):
@@ -39,19 +39,20 @@ class _AllPairs(nn.Module):
         reference_labels: Tensor | None = None,
         groups: Tensor | None = None,
         reference_groups: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """The loss of anchors ``(N, D)`` with labels ``(N,)``; see the op for the rest.
 
         References ``(M, D)``, such as a memory of former batches, replace the batch as what the
-        anchors are set against. With ``gather`` the rows of all ranks do, so none can be given.
+        anchors are set against; ``places`` ``(N,)`` says which of them is the anchor itself, -1 for
+        none. With ``gather`` the rows of all ranks do, so none can be given.
         """
-        itself = None
         if self.gather:
             if references is not None:
                 raise ValueError("gather=True takes references from all ranks: give none")
             references, reference_labels = gather(embeddings), gather(labels)
             reference_groups = None if groups is None else gather(groups)
-            itself = places(len(embeddings), device=embeddings.device)
+            places = own_places(len(embeddings), device=embeddings.device)
         sums, counts = self._terms(
             embeddings,
             labels,
@@ -59,7 +60,7 @@ class _AllPairs(nn.Module):
             reference_labels=reference_labels,
             groups=groups,
             reference_groups=reference_groups,
-            places=itself,
+            places=places,
         )
         return _reduced(sums, counts, self.reduction, self.gather)
 
@@ -239,7 +240,7 @@ class InfoNCELoss(nn.Module):
         if key_labels is None:
             if len(keys) != len(queries):
                 raise ValueError(f"there are {len(queries)} queries and {len(keys)} keys")
-            labels = key_labels = places(len(keys), device=keys.device)
+            labels = key_labels = own_places(len(keys), device=keys.device)
         key_groups = groups if key_groups is None else key_groups
         loss = self._one_way(queries, labels, groups, keys, key_labels, key_groups, scale)
         if not self.symmetric:

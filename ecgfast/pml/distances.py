@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -192,6 +194,34 @@ class CosineSimilarity(DotProductSimilarity):
         collect_stats: bool | None = None,
     ) -> None:
         super().__init__(True, p, power, is_inverted, collect_stats)
+
+
+def hinge_words(distance: BaseDistance) -> dict[str, Any] | None:
+    """The metric of the ops on all distances that a distance is; None: it is none of them.
+
+    A similarity is there 1 minus the cosine, so that thresholds are 1 minus its own.
+    """
+    if type(distance) is LpDistance and distance.p == 2 and distance.power in (1, 2):
+        metric = "euclidean" if distance.power == 1 else "sqeuclidean"
+        return {"metric": metric, "normalise": distance.normalize_embeddings}
+    words = similarity_words(distance)
+    return {"metric": "cosine"} if words == {"normalise": True} else None
+
+
+def order_words(distance: BaseDistance) -> dict[str, Any] | None:
+    """The metric of ``batch_hard`` in whose order a distance is; None: in that of none."""
+    if type(distance) is LpDistance and distance.p == 2 and distance.power > 0:
+        return {"metric": "euclidean", "normalise": distance.normalize_embeddings}
+    return {"metric": "cosine"} if similarity_words(distance) == {"normalise": True} else None
+
+
+def similarity_words(distance: BaseDistance) -> dict[str, Any] | None:
+    """How the ops on all products normalise, if the distance is a product; else None."""
+    if type(distance) not in (DotProductSimilarity, CosineSimilarity) or distance.power != 1:
+        return None
+    if distance.normalize_embeddings and distance.p != 2:
+        return None
+    return {"normalise": distance.normalize_embeddings}
 
 
 def wide(rows: Tensor) -> Tensor:

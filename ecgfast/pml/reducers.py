@@ -63,7 +63,12 @@ class BaseReducer(nn.Module):
         raise NotImplementedError
 
     def takes(self, what: str) -> bool:
-        """Whether sums over an anchor's ``pairs`` (counted all, or only ``nonzero``) will do."""
+        """Whether sums over what an anchor has will do.
+
+        Args:
+            what: ``pairs`` or ``triplets``, of which all are counted; ``nonzero``: those above zero
+                are; ``divisor``: the loss hands one over.
+        """
         return False
 
     def element_reduction(
@@ -120,8 +125,8 @@ class MeanReducer(BaseReducer):
         return self.ratio(info["losses"].sum(), info["count"].sum())
 
     def takes(self, what: str) -> bool:
-        """All pairs count."""
-        return what == "pairs"
+        """All count."""
+        return what in ("pairs", "triplets")
 
 
 class SumReducer(BaseReducer):
@@ -251,8 +256,8 @@ class ClassWeightedReducer(BaseReducer):
         return self.ratio((sums * self._of(labels, None, sums)).sum(), info["count"].sum())
 
     def takes(self, what: str) -> bool:
-        """All pairs of an anchor have one weight."""
-        return what == "pairs"
+        """All that an anchor has, has one weight."""
+        return what in ("pairs", "triplets")
 
     def _of(self, labels: Tensor | None, rows: Indices, losses: Tensor) -> Tensor:
         if labels is None:

@@ -201,6 +201,21 @@ class ListedLoss(BaseMetricLossFunction):
         """The loss of the listed pairs (four lists) or triplets (three)."""
         raise NotImplementedError
 
+    def sums_will_do(self, *whats: str) -> bool:
+        """Whether the reducers of all parts are content with sums over anchors."""
+        return all(any(self.takes(what, part) for what in whats) for part in self._sub_loss_names())
+
     def values(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
         """Distances ``(K,)`` of listed pairs."""
         return self.distance.listed(batch.embeddings, batch.references, rows, columns)
+
+
+def sums_of(sums: Tensor, count: Tensor, nonzero: Tensor | None = None) -> dict[str, Any]:
+    """A part of a loss as sums (N,) over the pairs or triplets of each anchor."""
+    return {
+        "losses": sums,
+        "count": count,
+        "nonzero": nonzero,
+        "indices": None,
+        "reduction_type": "anchor",
+    }

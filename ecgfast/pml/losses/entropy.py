@@ -7,10 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ecgfast.ops import (
+    angular_terms,
+    info_nce_terms,
+    multi_similarity_terms,
+    nt_xent_terms,
+    sup_con_terms,
+)
 from ecgfast.pml import _tuples
 from ecgfast.pml._batch import Batch
-from ecgfast.pml.distances import BaseDistance, CosineSimilarity, DotProductSimilarity
-from ecgfast.pml.losses._loss import ListedLoss
+from ecgfast.pml.distances import (
+    BaseDistance,
+    CosineSimilarity,
+    DotProductSimilarity,
+    similarity_words,
+)
+from ecgfast.pml.losses._loss import ListedLoss, sums_of
 from ecgfast.pml.losses._segments import logsumexp_by, once_each, sums_by
 from ecgfast.pml.reducers import AvgNonZeroReducer, BaseReducer, LossDict
 
@@ -42,6 +54,14 @@ class NTXentLoss(ListedLoss):
     ) -> None:
         super().__init__(reducer, distance, **words)
         self.temperature = temperature
+
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The sum over the positive pairs of each anchor."""
+        words = similarity_words(self.distance)
+        if words is None or not self.sums_will_do("pairs"):
+            return None
+        sums, count = nt_xent_terms(**batch.as_words(), temperature=self.temperature, **words)
+        return {"loss": sums_of(sums, count)}
 
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each listed positive pair."""
@@ -84,6 +104,14 @@ class SupConLoss(ListedLoss):
     ) -> None:
         super().__init__(reducer, distance, **words)
         self.temperature = temperature
+
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The loss of each anchor."""
+        words = similarity_words(self.distance)
+        if words is None:
+            return None
+        losses, _ = sup_con_terms(**batch.as_words(), temperature=self.temperature, **words)
+        return _one(losses, _everyone(losses), "element")
 
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each anchor."""
@@ -139,6 +167,15 @@ class MultiSimilarityLoss(ListedLoss):
         self.beta = beta
         self.base = base
 
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The loss of each anchor."""
+        words = similarity_words(self.distance)
+        if words is None:
+            return None
+        words |= {"alpha": self.alpha, "beta": self.beta, "base": self.base}
+        losses, _ = multi_similarity_terms(**batch.as_words(), **words)
+        return _one(losses, _everyone(losses), "element")
+
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each anchor."""
         count = len(batch.embeddings)
@@ -182,6 +219,7 @@ class AngularLoss(ListedLoss):
         super().__init__(reducer, distance, **words)
         _tuples.needs_euclidean(self, self.distance)
         self.alpha = torch.deg2rad(torch.tensor(alpha, dtype=torch.float64))
+        self.degrees = alpha
 
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each listed positive pair."""
@@ -189,18 +227,17 @@ class AngularLoss(ListedLoss):
         if labels is None or reference_labels is None:
             raise ValueError("labels must be given: AngularLoss takes its negatives by them")
         anchors, positives, _, _ = indices
-        tangent = torch.tan(self.alpha).item() ** 2
-        normal = self.distance.normalize
-        rows = normal(batch.embeddings)
-        references = rows if batch.same else normal(batch.references)
-        a, p = rows[anchors], references[positives]
-        negative = labels[anchors][:, None] != reference_labels
-        exponents = 4 * tangent * (a + p) @ references.mT
-        exponents = exponents - 2 * (1 + tangent) * (a * p).sum(dim=1, keepdim=True)
-        exponents = exponents.masked_fill(~negative, -torch.inf)
-        exponents = torch.cat([exponents, torch.zeros_like(exponents[:, :1])], dim=1)
-        losses = exponents.logsumexp(dim=1)
-        return _one(losses, (anchors, positives), "pos_pair")
+        rows, row_labels, groups = batch.embeddings, labels, None
+        if not batch.same:  # one set of rows, in which anchors have no negatives but references
+            rows = torch.cat([rows, batch.references])
+            row_labels = torch.cat([labels, reference_labels])
+            groups = torch.zeros_like(row_labels)
+            groups[len(labels) :] = 1
+            positives = positives + len(labels)
+        losses, _ = angular_terms(
+            rows, anchors, positives, row_labels, groups=groups, alpha=self.degrees
+        )
+        return _one(losses, indices[:2], "pos_pair")
 
 
 class NPairsLoss(ListedLoss):
@@ -238,6 +275,11 @@ class NPairsLoss(ListedLoss):
         first = torch.full_like(classes, len(anchors), dtype=torch.int64)
         first = first.scatter_reduce(0, which, order, "amin")
         anchors, positives = anchors[first], positives[first]
+        words = similarity_words(self.distance)
+        if words is not None:
+            rows = batch.embeddings
+            losses, _ = info_nce_terms(rows[anchors], rows[positives], logit_scale=1.0, **words)
+            return _one(losses, anchors, "element")
         alike = self.distance(batch.embeddings[anchors], batch.embeddings[positives])
         alike = alike if self.distance.is_inverted else -alike
         target = torch.arange(len(anchors), device=anchors.device)

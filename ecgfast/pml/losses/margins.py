@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ecgfast.ops import all_triplets_terms, margin_all_terms, pair_hinge_terms
 from ecgfast.pml._batch import Batch
-from ecgfast.pml.distances import BaseDistance
-from ecgfast.pml.losses._loss import ListedLoss
+from ecgfast.pml.distances import BaseDistance, hinge_words
+from ecgfast.pml.losses._loss import ListedLoss, sums_of
 from ecgfast.pml.reducers import AvgNonZeroReducer, BaseReducer, DivisorReducer, LossDict
 
 
@@ -42,6 +43,22 @@ class ContrastiveLoss(ListedLoss):
         super().__init__(reducer, distance, **words)
         self.pos_margin = pos_margin
         self.neg_margin = neg_margin
+
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The sums over the positive and over the negative pairs of each anchor."""
+        words = hinge_words(self.distance)
+        if words is None or not self.sums_will_do("pairs", "nonzero"):
+            return None
+        near, far = (
+            1 - margin if self.distance.is_inverted else margin
+            for margin in (self.pos_margin, self.neg_margin)
+        )
+        words |= {"positive_threshold": near, "negative_threshold": far}
+        terms = pair_hinge_terms(**batch.as_words(), **words)
+        return {
+            "pos_loss": sums_of(terms.positive_sums, terms.positives, terms.positive_active),
+            "neg_loss": sums_of(terms.negative_sums, terms.negatives, terms.negative_active),
+        }
 
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each listed pair."""
@@ -103,6 +120,17 @@ class TripletMarginLoss(ListedLoss):
         self.swap = swap
         self.smooth_loss = smooth_loss
         self.triplets_per_anchor = triplets_per_anchor
+
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The sum over the triplets of each anchor."""
+        words = hinge_words(self.distance)
+        plain = self.triplets_per_anchor == "all" and not self.swap and not self.smooth_loss
+        if words is None or not plain or self.margin < 0:
+            return None
+        if not self.sums_will_do("triplets", "nonzero"):
+            return None
+        terms = all_triplets_terms(**batch.as_words(), **words, margin=self.margin)
+        return {"loss": sums_of(terms.loss, terms.triplets, terms.active)}
 
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each listed triplet."""
@@ -171,6 +199,26 @@ class MarginLoss(ListedLoss):
         else:
             self.register_buffer("beta", start, persistent=False)
 
+    def fused(self, batch: Batch) -> LossDict | None:
+        """The sum over the triplets of each anchor, and the charge of the boundary."""
+        words = hinge_words(self.distance)
+        if words is None or self.triplets_per_anchor != "all":
+            return None
+        if not self.sums_will_do("triplets", "divisor"):
+            return None
+        everyone = torch.arange(len(batch.embeddings), device=batch.embeddings.device)
+        beta = self._of(batch, everyone)
+        words["beta"] = 1 - beta if self.distance.is_inverted else beta
+        sums, active, triplets = margin_all_terms(**batch.as_words(), **words, margin=self.margin)
+        divisor = active.sum()
+        charge = self._charge(beta, everyone, triplets, divisor)
+        if "divisor" in charge:  # each triplet is charged for the boundary of its anchor
+            charge |= sums_of(charge["losses"] * triplets, triplets)
+        return {
+            "margin_loss": sums_of(sums, triplets) | {"divisor": divisor},
+            "beta_reg_loss": charge,
+        }
+
     def listed(self, batch: Batch, indices: tuple[Tensor, ...]) -> LossDict:
         """The loss of each listed triplet, and the charge of the boundary."""
         anchors, positives, negatives = indices
@@ -187,7 +235,7 @@ class MarginLoss(ListedLoss):
                 "reduction_type": "triplet",
                 "divisor": divisor,
             },
-            "beta_reg_loss": self._charge(beta, anchors, divisor),
+            "beta_reg_loss": self._charge(beta, anchors, torch.ones_like(anchors), divisor),
         }
 
     def _of(self, batch: Batch, anchors: Tensor) -> Tensor:
@@ -199,14 +247,15 @@ class MarginLoss(ListedLoss):
             raise ValueError("labels must be given: every class has a boundary of its own")
         return beta[batch.labels[anchors]]
 
-    def _charge(self, beta: Tensor, anchors: Tensor, divisor: Tensor) -> dict[str, Any]:
+    def _charge(
+        self, beta: Tensor, anchors: Tensor, triplets: Tensor, divisor: Tensor
+    ) -> dict[str, Any]:
+        """Of anchors with so many triplets each; a batch without any charges nothing."""
         if not self.learn_beta:
             return self.zero_loss()
-        charge: dict[str, Any] = {"losses": beta * self.nu, "indices": None}
+        charge = {"losses": beta * self.nu, "indices": None, "reduction_type": "already_reduced"}
         if len(self.beta) == 1:
-            # a batch without triplets charges nothing
-            charge["losses"] = charge["losses"] * bool(len(anchors))
-            return charge | {"reduction_type": "already_reduced"}
+            return charge | {"losses": beta * self.nu * (triplets.sum() > 0)}
         return charge | {"indices": anchors, "reduction_type": "element", "divisor": divisor}
 
     def get_default_reducer(self) -> BaseReducer:
