@@ -521,3 +521,66 @@ def test_a_loss_of_ones_own_is_a_subclass():
     far = torch.stack([(a - b).norm() for a, b in zip(*normalize(x).split(2), strict=True)])
     value = Pull()(x, torch.tensor([0, 1, 0, 1]))
     torch.testing.assert_close(value, far.mean() / 2)  # each pair twice, each row with itself
+
+
+# what is fused ------------------------------------------------------------------------------------
+
+PRODUCTS = [
+    ("CosineSimilarity", {}),
+    ("DotProductSimilarity", {}),
+    ("DotProductSimilarity", {"normalize_embeddings": False}),
+]
+HINGES = [
+    ("LpDistance", {}),
+    ("LpDistance", {"normalize_embeddings": False, "power": 2}),
+    ("CosineSimilarity", {}),
+]
+FUSED = [
+    ("NTXentLoss", PRODUCTS, "Mean Sum ClassWeighted PerAnchor"),
+    ("SupConLoss", PRODUCTS, "Mean Sum ClassWeighted PerAnchor AvgNonZero"),
+    ("MultiSimilarityLoss", PRODUCTS, "Mean Sum ClassWeighted PerAnchor AvgNonZero"),
+    ("ContrastiveLoss", HINGES, "Mean Sum ClassWeighted PerAnchor AvgNonZero"),
+    ("TripletMarginLoss", HINGES, "Mean Sum ClassWeighted AvgNonZero"),
+    ("MarginLoss", HINGES, "Mean Sum ClassWeighted Divisor"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reducer"),
+    [(name, kind, r) for name, kinds, rs in FUSED for kind in kinds for r in rs.split()],
+    ids=str,
+)
+def test_all_pairs_are_not_listed(name, kind, reducer, monkeypatch):
+    """And the op says what the list says, also with the anchors' places among references."""
+    labels = torch.tensor(cases.PATTERNS["unequal"])
+    x = cases.rows(len(labels))
+    y, ref_labels = torch.cat([cases.rows(4, seed=3), x]), torch.cat([labels[:4], labels])
+    places = torch.arange(4, 4 + len(x))
+    weights = {"weights": torch.arange(1.0, 11.0)} if reducer == "ClassWeighted" else {}
+    words = {"learn_beta": True, "nu": 0.3, "num_classes": 10} if name == "MarginLoss" else {}
+    loss = getattr(losses, name)(
+        distance=getattr(distances, kind[0])(**kind[1]),
+        reducer=getattr(reducers, reducer + "Reducer")(**weights),
+        **words,
+    )
+
+    def outcome():
+        leaves = [t.clone().requires_grad_() for t in (x, y)]
+        value = loss.of_batch(leaves[0], labels, None, leaves[1], ref_labels, places=places)
+        return [value, *torch.autograd.grad(value, [*leaves, *loss.parameters()])]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loss, "fused", lambda batch: None)
+        listed = outcome()
+    monkeypatch.setattr("ecgfast.pml._tuples.relations", None)  # lists nothing any more
+    for one, other in zip(outcome(), listed, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_lists_repeat_bit_for_bit():
+    labels = torch.arange(8).repeat(8)
+    x = cases.rows(64, 16, dtype=torch.float32)
+    indices = cases.lists("repeated", labels, None)
+    for name in WORDS:
+        runs = [cases.outcome(getattr(losses, name)(), x, labels, indices) for _ in range(5)]
+        assert all(torch.equal(a, b) for run in runs for a, b in zip(run, runs[0], strict=True))

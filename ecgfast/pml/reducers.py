@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from ecgfast.pml._segments import sums_by
 from ecgfast.pml._tuples import refuse_statistics
 
 LossDict = dict[str, dict[str, Any]]
@@ -313,11 +314,9 @@ class PerAnchorReducer(BaseReducer):
             0, which, torch.arange(len(rows), device=rows.device), "amin"
         )
         rows, columns, losses = rows[first], columns[first], losses[first]
-        number = torch.zeros(count, dtype=losses.dtype, device=losses.device)
-        number = number.index_add(0, rows, torch.ones_like(losses))
+        number = rows.bincount(minlength=count)
         if self.aggregation_func is aggregation_func:
-            sums = losses.new_zeros(count).index_add(0, rows, losses)
-            means = sums / number.clamp(min=1)
+            means = sums_by(rows, losses, count) / number.clamp(min=1)
         else:
             table = losses.new_zeros(count, width).index_put((rows, columns), losses)
             means = self.aggregation_func(table, number)

@@ -16,6 +16,7 @@ from ecgfast.ops import (
 )
 from ecgfast.pml import _tuples
 from ecgfast.pml._batch import Batch
+from ecgfast.pml._segments import logsumexp_by, once_each, sums_by
 from ecgfast.pml.distances import (
     BaseDistance,
     CosineSimilarity,
@@ -23,7 +24,6 @@ from ecgfast.pml.distances import (
     similarity_words,
 )
 from ecgfast.pml.losses._loss import ListedLoss, sums_of
-from ecgfast.pml.losses._segments import logsumexp_by, once_each, sums_by
 from ecgfast.pml.reducers import AvgNonZeroReducer, BaseReducer, LossDict
 
 

@@ -15,14 +15,15 @@ def logsumexp_by(rows: Tensor, values: Tensor, count: int, *, add_one: bool = Fa
     most = torch.full((count,), 0.0 if add_one else -torch.inf, dtype=values.dtype)
     most = most.to(values.device).scatter_reduce(0, rows, values.detach(), "amax")
     shift = torch.where(most.isinf(), 0, most)
-    sums = torch.exp(-shift) if add_one else torch.zeros_like(shift)
-    sums = sums.index_add(0, rows, torch.exp(values - shift[rows]))
-    return shift + torch.log(sums)
+    sums = sums_by(rows, torch.exp(values - shift[rows]), count)
+    return shift + torch.log(sums + torch.exp(-shift) if add_one else sums)
 
 
 def sums_by(rows: Tensor, values: Tensor, count: int) -> Tensor:
-    """The sum of ``values`` over the pairs (K,) of each of ``count`` rows."""
-    return torch.zeros(count, dtype=values.dtype, device=values.device).index_add(0, rows, values)
+    """The sum of ``values`` over the pairs (K,) of each of ``count`` rows, in their order."""
+    order = rows.argsort(stable=True)  # index_add would add in any order on CUDA
+    lengths = rows.bincount(minlength=count)
+    return torch.segment_reduce(values[order], "sum", lengths=lengths, initial=0, unsafe=True)
 
 
 def once_each(rows: Tensor, columns: Tensor, width: int) -> tuple[Tensor, Tensor]:
