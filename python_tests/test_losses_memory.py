@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from ecgfast.losses import contrastive, pairs
 from ecgfast.losses.memory import CrossBatchMemory, Ring
 from ecgfast.losses.triplet import TripletLoss
+from ecgfast.miners.extreme import BatchHard
 from ecgfast.ops._pairs import all_pairs, relations
 
 SCRIPT = Path(__file__).parent / "two_ranks_memory.py"
@@ -24,9 +26,9 @@ class Softmax(nn.Module):
 
     def forward(self, embeddings, labels, **words):
         self.words = words
-        pairs = all_pairs(embeddings, labels, **words)
-        positive, negative = relations(pairs)
-        logits = pairs.rows @ pairs.columns.mT
+        given = all_pairs(embeddings, labels, **words)
+        positive, negative = relations(given)
+        logits = given.rows @ given.columns.mT
         far = logits.masked_fill(~negative, -torch.inf)
         near = torch.logaddexp(logits, far.logsumexp(dim=1, keepdim=True)) - logits
         return near[positive].sum() / max(1, int(positive.sum()))
@@ -143,6 +145,53 @@ def test_mines_in_the_memory():
         past_labels = torch.cat([past_labels, labels])[-9:]
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        contrastive.NTXentLoss(0.3),
+        contrastive.SupConLoss(0.3),
+        contrastive.MultiSimilarityLoss(),
+        pairs.ContrastiveLoss(negative_margin=3.0),
+        pairs.AllTripletsLoss(margin=1.0),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+@pytest.mark.parametrize("groups", [False, True])
+def test_takes_the_losses_of_the_house(loss, groups):
+    """The loss of the newest rows alone, of a batch of all that the memory and the batch hold."""
+    memory = CrossBatchMemory(loss, memory_size=12, embedding_dim=4, groups=groups).double()
+    every = list(batches(3))
+    for rows, labels, ids in every:
+        value = memory(rows, labels, *([ids] if groups else []))
+    known = [torch.cat(columns).detach() for columns in zip(every[2], *every[:2], strict=True)]
+    leaf = every[2][0].detach().clone().requires_grad_()
+    words = {
+        "references": torch.cat([leaf, known[0][6:]]),
+        "reference_labels": known[1],
+        "places": torch.arange(6),
+    }
+    if groups:
+        words |= {"groups": every[2][2], "reference_groups": known[2]}
+    expected = loss(leaf, every[2][1], **words)
+    assert expected > 0
+    for found, wanted in zip(
+        (value, *torch.autograd.grad(value, rows)),
+        (expected, *torch.autograd.grad(expected, leaf)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_takes_the_miners_of_the_house():
+    found = []
+    for miner in (Hardest(), BatchHard()):
+        memory = CrossBatchMemory(
+            TripletLoss(margin=9), memory_size=9, embedding_dim=4, miner=miner
+        ).double()
+        found.append([memory(rows, labels).item() for rows, labels, _ in batches(4)])
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
 def test_halves_are_compared_as_halves_and_kept_in_float32():
     memory = CrossBatchMemory(Softmax(), memory_size=8, embedding_dim=4)
     for _ in range(2):
@@ -152,14 +201,9 @@ def test_halves_are_compared_as_halves_and_kept_in_float32():
 
 
 def test_compiles_without_a_graph_break():
-    class Squares(nn.Module):
-        def forward(self, embeddings, labels, *, references, reference_labels, places):
-            same = labels[:, None] == reference_labels
-            other = places[:, None] != torch.arange(len(reference_labels))
-            return ((embeddings @ references.mT).square() * (same & other)).sum()
-
     def run(compiled):
-        memory = CrossBatchMemory(Squares(), memory_size=10, embedding_dim=4).double()
+        memory = CrossBatchMemory(contrastive.NTXentLoss(0.3), memory_size=10, embedding_dim=4)
+        memory.double()
         step = torch.compile(memory, fullgraph=True, backend="aot_eager") if compiled else memory
         return [step(rows.detach(), labels) for rows, labels, _ in batches(5)]
 
