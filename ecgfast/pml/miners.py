@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ecgfast.ops import batch_hard
 from ecgfast.pml import _tuples
 from ecgfast.pml._batch import Batch, as_batch
-from ecgfast.pml.distances import BaseDistance, CosineSimilarity, LpDistance
+from ecgfast.pml.distances import BaseDistance, CosineSimilarity, LpDistance, order_words
 
 _TABLE = 2**24  # pairs of pairs that are looked at in one go
+# the words of batch_hard
+_POSITIVE = {"hard": "hardest", "easy": "easiest"}
+_NEGATIVE = {"hard": "hardest", "easy": "easiest", "semihard": "semihard"}
 
 
 class BaseMiner(nn.Module):
@@ -137,6 +141,22 @@ class BatchEasyHardMiner(BaseMiner):
         self.allowed_neg_range = allowed_neg_range
 
     def _mine(self, batch: Batch) -> tuple[Tensor, ...]:
+        ranged = self.allowed_pos_range is not None or self.allowed_neg_range is not None
+        words = order_words(self.distance)
+        if (
+            words is not None
+            and not ranged
+            and self.pos_strategy in _POSITIVE
+            and self.neg_strategy in _NEGATIVE
+        ):
+            words |= {"positive": _POSITIVE[self.pos_strategy]}
+            words |= {"negative": _NEGATIVE[self.neg_strategy]}
+            mined = batch_hard(**batch.as_words(), **words)
+            anchors = mined.valid.nonzero()[:, 0]
+            return anchors, mined.positives[anchors], anchors, mined.negatives[anchors]
+        return self._mine_table(batch)
+
+    def _mine_table(self, batch: Batch) -> tuple[Tensor, ...]:
         far, positive, negative = self._table(batch)
         raw = -far if self.distance.is_inverted else far
         everyone = torch.arange(len(far), device=far.device)

@@ -40,10 +40,8 @@ class BaseReducer(nn.Module):
         """One number from the one loss in ``loss_dict``."""
         (info,) = loss_dict.values()
         losses, kind = info["losses"], info["reduction_type"]
-        if not torch.is_tensor(losses):  # a subclass of a loss may say 0 for "nothing there"
-            if losses == 0:
-                return self.zero_loss(embeddings)
-            raise TypeError(f"losses must be a tensor or 0, got {type(losses).__name__}")
+        if not torch.is_tensor(losses):  # 0: a loss found nothing to compare
+            return self.zero_loss(embeddings)
         if kind == "already_reduced":
             return losses.reshape(())
         if kind == "anchor":
