@@ -1,4 +1,4 @@
-"""Miners that draw, against plain torch and the usual library: ``pytest bench/bench_mine_sampled.py``."""
+"""Miners that draw, plain torch and the usual library: ``pytest bench/bench_mine_sampled.py``."""
 
 from __future__ import annotations
 

@@ -11,18 +11,15 @@ from scipy.stats import chi2
 
 from ecgfast import _C
 from ecgfast.ops import mine_sampled as room
-from ecgfast.ops._pairs import all_pairs, relations
-from ecgfast.ops._philox import philox_reference, uniform_reference
-from ecgfast.ops.mine_sampled import (
-    distance_weighted,
+from ecgfast.ops._mine_sampled import (
     distance_weighted_reference,
-    random_triplets,
     random_triplets_reference,
-    semi_hard,
     semi_hard_reference,
-    soft_hard,
     soft_hard_reference,
 )
+from ecgfast.ops._pairs import all_pairs, relations
+from ecgfast.ops._philox import philox_reference, uniform_reference
+from ecgfast.ops.mine_sampled import distance_weighted, random_triplets, semi_hard, soft_hard
 
 OPS = [distance_weighted, semi_hard, soft_hard, random_triplets]
 BATCHES = [  # kind, D

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecgfast.ops._mine_sampled import distance_weighted_reference
 from ecgfast.ops._pairs import all_pairs, relations
-from ecgfast.ops.mine_sampled import distance_weighted_reference
 from python_tests.test_mine_sampled import OPS, assert_same
 
 

@@ -8,8 +8,8 @@ from pytorch_metric_learning.miners import DistanceWeightedMiner
 
 from ecgfast.miners.sampled import DistanceWeighted, RandomTriplets, SemiHard, SoftHard
 from ecgfast.ops import triplet_loss
+from ecgfast.ops._mine_sampled import distance_weighted_reference
 from ecgfast.ops._pairs import all_pairs, relations
-from ecgfast.ops.mine_sampled import distance_weighted_reference
 from python_tests.test_mine_sampled import frequencies, make, p_value
 
 MINERS = [DistanceWeighted(samples=3), SemiHard(), SoftHard(), RandomTriplets(samples=2)]
@@ -140,10 +140,10 @@ def test_the_chi_square_that_ours_passes_refuses_the_peer():
 
     torch.manual_seed(0)
     peer, counts = DistanceWeightedMiner(), torch.zeros(60, 60, dtype=torch.float64)
-    for _ in range(600):  # of 60 anchors 3 each: as many as 1e5 if it lost none
+    for _ in range(40):  # an anchor that it keeps draws 4 times
         anchors, _, negatives = peer(x, labels)
         counts.index_put_((anchors, negatives), torch.ones(len(anchors)).double(), accumulate=True)
     # what it should have drawn, had every anchor drawn as often
     wanted = truth * counts.sum().item() / 60
     assert p_value(counts.numpy().reshape(1, -1), (wanted / wanted.sum()).reshape(1, -1)) < 1e-12
-    assert (counts.sum(dim=1) == 0).sum() > 20
+    assert (counts.sum(dim=1) == 0).sum() >= 15  # anchors that it never kept

@@ -33,7 +33,7 @@
 // product
 //           is not legal; N = 0 is a no-op; R and M under 2^31
 // Mirrors   distance_weighted_reference, semi_hard_reference, soft_hard_reference and
-//           random_triplets_reference in ecgfast/ops/mine_sampled.py: the distributions
+//           random_triplets_reference in ecgfast/ops/_mine_sampled.py: distributions
 #pragma once
 
 #include "core/isa.h"

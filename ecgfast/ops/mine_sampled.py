@@ -1,21 +1,23 @@
-"""Positives and negatives drawn at random: by distance weights, semi-hard, soft-hard, or evenly."""
+"""Positives and negatives drawn at random: by distance weights, semi-hard, soft-hard, or evenly.
+
+Longer than most, since each of four ops says the words of all pairs in full.
+"""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from ecgfast import _C
-from ecgfast.ops._native import place, ready, register, sum_dtype, view
-from ecgfast.ops._pairs import Pairs, all_pairs, relations
+from ecgfast.ops._native import View, place, ready, register, sum_dtype, view
+from ecgfast.ops._pairs import Pairs, all_pairs
 from ecgfast.ops._strips import products
 
 _POLICIES = ("drop", "uniform", "hardest")  # as in csrc/mine_sampled/contract.h
 _RULES = ("random", "semi_hard", "soft_hard")
 _METRICS = ("euclidean", "sqeuclidean", "cosine")
 _CHUNK = 64
+_ALL = slice(None)
 
 
 def distance_weighted(
@@ -284,112 +286,6 @@ def random_triplets(
     return drawn
 
 
-def distance_weighted_reference(
-    embeddings: Tensor,
-    labels: Tensor,
-    *,
-    cutoff: float = 0.5,
-    nonzero_loss_cutoff: float = 1.4,
-    no_negative: str = "drop",
-    **others: Tensor,
-) -> Tensor:
-    """Its distribution, in plain torch: probabilities ``(N, M)``, rows of 0 where there is none."""
-    pairs, _, negative = _sides(embeddings, labels, **others)
-    d = pairs.columns.shape[1]
-    cosine = (_unit(pairs.rows)[0] @ _unit(pairs.columns)[0].mT).clamp(-1, 1)
-    legal = negative & (cosine > 1 - nonzero_loss_cutoff**2 / 2)
-    distance = (2 - 2 * cosine).sqrt().clamp(min=cutoff)
-    beyond = math.sqrt(2 * (2 - 1e-15 if cosine.dtype == torch.float64 else 2 - 2**-23))
-    distance = distance.clamp(max=beyond)
-    logs = -(d - 2) * distance.log() - (d - 3) / 2 * torch.log1p(-distance.square() / 4)
-    weights = logs.masked_fill(~legal, -torch.inf).softmax(dim=1).nan_to_num(nan=0.0)
-    if no_negative == "drop":
-        return weights
-    if no_negative == "uniform":
-        instead = _evenly(negative, cosine)
-    else:
-        nearest = cosine.masked_fill(~negative, -torch.inf)
-        instead = torch.zeros_like(weights)
-        if len(pairs.columns):
-            instead.scatter_(1, nearest.argmax(dim=1, keepdim=True), 1.0)
-        instead *= negative
-    return torch.where(legal.any(dim=1, keepdim=True), weights, instead)
-
-
-def semi_hard_reference(
-    embeddings: Tensor,
-    labels: Tensor,
-    *,
-    margin: float = 0.2,
-    metric: str = "euclidean",
-    normalise: bool = False,
-    **others: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Its distribution: of positives ``(N, M)``, of negatives given each of them ``(N, M, M)``."""
-    pairs, positive, negative = _sides(embeddings, labels, **others)
-    d = _distances(pairs, metric, normalise)
-    farther = (d[:, None] > d[..., None]) & (d[:, None] < d[..., None] + margin)
-    some = farther & negative[:, None]
-    there = some.any(dim=2, keepdim=True)
-    chosen = torch.where(there, some, negative[:, None].expand_as(some))
-    valid = (positive.any(dim=1) & negative.any(dim=1))[:, None]
-    return _evenly(positive & valid, d), _evenly(chosen & (positive & valid)[..., None], d)
-
-
-def soft_hard_reference(
-    embeddings: Tensor,
-    labels: Tensor,
-    *,
-    metric: str = "euclidean",
-    normalise: bool = False,
-    **others: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Its distribution: of positives and of negatives, ``(N, M)`` each."""
-    pairs, positive, negative = _sides(embeddings, labels, **others)
-    d = _distances(pairs, metric, normalise)
-    if d.shape[1] == 0:
-        return d, d
-    nearest = d.masked_fill(~negative, torch.inf).amin(dim=1, keepdim=True)
-    farthest = d.masked_fill(~positive, -torch.inf).amax(dim=1, keepdim=True)
-    sides = []
-    for every, some in (
-        (positive, positive & (d > nearest)),
-        (negative, negative & (d < farthest)),
-    ):
-        sides.append(torch.where(some.any(dim=1, keepdim=True), some, every))
-    valid = (positive.any(dim=1) & negative.any(dim=1))[:, None]
-    return _evenly(sides[0] & valid, d), _evenly(sides[1] & valid, d)
-
-
-def random_triplets_reference(
-    embeddings: Tensor, labels: Tensor, **others: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Its distribution: of positives and of negatives, ``(N, M)`` each."""
-    pairs, positive, negative = _sides(embeddings, labels, **others)
-    valid = (positive.any(dim=1) & negative.any(dim=1))[:, None]
-    return _evenly(positive & valid, pairs.rows), _evenly(negative & valid, pairs.rows)
-
-
-def _evenly(members: Tensor, like: Tensor) -> Tensor:
-    """The uniform distribution on each row's members; 0 where there are none."""
-    return members.to(like.dtype) / members.sum(dim=-1, keepdim=True).clamp(min=1)
-
-
-def _sides(embeddings: Tensor, labels: Tensor, **others: Tensor) -> tuple[Pairs, Tensor, Tensor]:
-    pairs = all_pairs(embeddings, labels, **others)
-    positive, negative = relations(pairs)
-    there = pairs.rows.isfinite().all(dim=1)[:, None] & pairs.columns.isfinite().all(dim=1)
-    return pairs, positive & there, negative & there
-
-
-def _distances(pairs: Pairs, metric: str, normalise: bool) -> Tensor:
-    x, y = pairs.rows, pairs.columns
-    if normalise or metric == "cosine":
-        x, y = _unit(x)[0], _unit(y)[0]
-    squares = (x[:, None] - y).square().sum(dim=2)
-    return {"euclidean": squares.sqrt(), "sqeuclidean": squares, "cosine": squares / 2}[metric]
-
-
 def _by_distance(
     rule: str, pairs: Pairs, margin: float, metric: str, normalise: bool, seed: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -451,7 +347,7 @@ def _numbers(labels: Tensor, finite: Tensor) -> Tensor:
     return torch.where(finite, labels, -1)
 
 
-def _part(numbers: Tensor | None, part: slice) -> tuple[int, ...] | None:
+def _part(numbers: Tensor | None, part: slice = _ALL) -> View | None:
     return None if numbers is None else view(numbers[part])
 
 
@@ -523,7 +419,7 @@ def _weighted(
             view(numbers[part]),
             view(column_numbers),
             _part(row_groups, part),
-            None if column_groups is None else view(column_groups),
+            _part(column_groups),
             view(places[part]),
             view(seed),
             view(chunks[: len(strip)]),
@@ -584,22 +480,12 @@ def _uniform(
     normalise: bool,
     height: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    drawn = _uniform_like(
-        x,
-        y,
-        row_labels,
-        column_labels,
-        row_groups,
-        column_groups,
-        places,
-        seed,
-        samples,
-        rule,
-        margin,
-        squared,
-        normalise,
+    shape = (len(x), samples)
+    drawn = positives, negatives, valid = (
+        x.new_empty(shape, dtype=torch.int64),
+        x.new_empty(shape, dtype=torch.int64),
+        x.new_empty(shape, dtype=torch.bool),
     )
-    positives, negatives, valid = drawn
     column_groups = row_groups if y is None else column_groups
     rows, squares, finite = _with_squares(x, rule, normalise)
     numbers = _numbers(row_labels, finite)
@@ -610,13 +496,13 @@ def _uniform(
     strips = products(rows, columns, height=height) if rule else [(slice(0, len(x)), None)]
     for part, strip in strips:
         _C.mine_sampled_uniform(
-            None if strip is None else view(strip),
+            _part(strip),
             _part(squares, part),
-            None if column_squares is None else view(column_squares),
+            _part(column_squares),
             view(numbers[part]),
             view(column_numbers),
             _part(row_groups, part),
-            None if column_groups is None else view(column_groups),
+            _part(column_groups),
             view(places[part]),
             view(seed),
             view(positives[part]),
