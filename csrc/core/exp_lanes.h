@@ -1,4 +1,4 @@
-// exp2 and log1p, a vector at a time and without a branch. Included by CPU kernels alone; see
+// exp2, log1p and log2, a vector at a time and without a branch. Included by CPU kernels alone; see
 // core/simd.h.
 #pragma once
 
@@ -77,6 +77,24 @@ vec_t<T> log1p_lanes(vec_t<T> e) {
   vec_t<T> sum = broadcast(T(1) / (2 * kTerms - 1));
   for (int k = kTerms - 2; k >= 0; --k) sum = sum * square + T(1) / (2 * k + 1);
   return 2 * t * sum;
+}
+
+// log2(x) for a normal x > 0, to 3 units in the last place of the larger of the result and 1.
+// x = 2^n m with m in [3/4, 3/2), so that an x near 1 has no exponent to cancel with; log(m) is
+// 2 atanh(t) with t = (m - 1) / (m + 1), |t| <= 1/5.
+template <typename T>
+vec_t<T> log2_lanes(vec_t<T> x) {
+  using Set = Exp2<T>;
+  constexpr int kTerms = sizeof(T) == sizeof(float) ? 6 : 12;  // t^2k / (2k + 1)
+  const bits_t<T> n = ((bits_t<T>)x - (bits_t<T>)broadcast(T(0.75))) >> Set::kMantissa;
+  const vec_t<T> m = (vec_t<T>)((bits_t<T>)x - (n << Set::kMantissa));
+  const vec_t<T> t = (m - T(1)) / (m + T(1));
+  const vec_t<T> square = t * t;
+  vec_t<T> sum = broadcast(static_cast<T>(2 * kLog2E / (2 * kTerms - 1)));
+  for (int k = kTerms - 2; k >= 0; --k) {
+    sum = sum * square + static_cast<T>(2 * kLog2E / (2 * k + 1));
+  }
+  return sum * t + __builtin_convertvector(n, vec_t<T>);
 }
 
 }  // namespace

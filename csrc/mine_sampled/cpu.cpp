@@ -1,7 +1,7 @@
 // CPU kernels of mine_sampled, compiled once for each instruction set; see contract.h.
 #include <cmath>
 
-#include "core/exponentials.h"
+#include "core/exp_lanes.h"
 #include "core/search.h"
 #include "mine_sampled/draws.h"
 
@@ -136,18 +136,19 @@ T log_weights(const Row& row, const Weights<T>& by, const Chunk<T>& chunk, T* we
       legal[r] = (label != row.label) & (group != row.group) & (label >= 0) &
                  (column != row.place) & (B)(c > by.least);
       column += kW;
-      const V below = least<T>(most<T>(c, broadcast(lowest<T>())), broadcast(by.most));
+      const V above = c > lowest<T>() ? c : broadcast(lowest<T>());
+      const V below = above < by.most ? above : broadcast(by.most);
       logs[r] = T(1) - below * below;
       logs[kAbreast + r] = T(1) - below;
     }
-    log2_of<T, kAbreast>(logs);
-    log2_of<T, kAbreast>(logs + kAbreast);
+#pragma GCC unroll 8
+    for (int r = 0; r < 2 * kAbreast; ++r) logs[r] = log2_lanes<T>(logs[r]);
 #pragma GCC unroll 4
     for (int r = 0; r < kAbreast; ++r) {
       const V weight = by.power * logs[r] - T(0.5) * logs[kAbreast + r];
       const V shown = legal[r] ? weight : broadcast(-static_cast<T>(INFINITY));
       store(weights + from + r * kW, shown);
-      maximum = most<T>(maximum, shown);
+      maximum = shown > maximum ? shown : maximum;
     }
   }
   T highest = maximum[0];
@@ -162,12 +163,11 @@ T raise(T* weights, T highest) {
   constexpr int kW = kLanes<T>;
   V sum[kAbreast] = {};
   for (int from = 0; from < kChunk; from += kAbreast * kW) {
-    V power[kAbreast];
-    for (int r = 0; r < kAbreast; ++r) power[r] = load(weights + from + r * kW) - highest;
-    exp2_of<T, kAbreast>(power);
+#pragma GCC unroll 4
     for (int r = 0; r < kAbreast; ++r) {
-      store(weights + from + r * kW, power[r]);
-      sum[r] += power[r];
+      const V power = exp2_lanes<T>(load(weights + from + r * kW) - highest);
+      store(weights + from + r * kW, power);
+      sum[r] += power;
     }
   }
   const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
