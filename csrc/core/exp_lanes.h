@@ -79,7 +79,7 @@ vec_t<T> log1p_lanes(vec_t<T> e) {
   return 2 * t * sum;
 }
 
-// log2(x) for a normal x > 0, to 3 units in the last place of the larger of the result and 1.
+// log2(x) for a normal x > 0, to a unit in the last place of the larger of the result and 1.
 // x = 2^n m with m in [3/4, 3/2), so that an x near 1 has no exponent to cancel with; log(m) is
 // 2 atanh(t) with t = (m - 1) / (m + 1), |t| <= 1/5.
 template <typename T>
