@@ -26,11 +26,23 @@ T distance_of(const Forward& job, const Pair& pair) {
                                : sum_terms<metric>(b, a, length, t, s));
 }
 
-template <Metric metric, typename T>
-void add_part(T* __restrict__ dx, const T* __restrict__ a, const T* __restrict__ b,
-              std::int64_t length, const Part<metric, T> part, T scale) {
+// Adds kCount parts to dx, one after the other: the sum is the same whatever kCount, but dx and a
+// are read once for all of them.
+template <int kCount, Metric metric, typename T>
+void add_parts(const Backward& job, const std::int64_t* slots, T* __restrict__ dx,
+               const T* __restrict__ a, T scale) {
+  Part<metric, T> parts[kCount];
+  const T* b[kCount];
+  for (int i = 0; i < kCount; ++i) {
+    parts[i] = part_of<metric, T>(job, slots[i], scale);
+    b[i] = record<const T>(job.y, parts[i].other);
+  }
 #pragma omp simd
-  for (std::int64_t d = 0; d < length; ++d) dx[d] += pull(part, a[d], b[d], scale);
+  for (std::int64_t d = 0; d < job.x.size[1]; ++d) {
+    T sum = dx[d];
+    for (int i = 0; i < kCount; ++i) sum += pull(parts[i], a[d], b[i][d], scale);
+    dx[d] = sum;
+  }
 }
 
 }  // namespace
@@ -98,9 +110,17 @@ void backward(const Backward& job, Range rows) {
         if (s >= count || owners[s] != r) continue;
         const T* const a = record<const T>(job.x, r);
         const T scale = scale_of<metric, T>(job.norm_x, r);
-        for (; s < count && owners[s] == r; ++s) {
-          const Part<metric, T> part = part_of<metric, T>(job, slots[s], scale);
-          add_part(dx, a, record<const T>(job.y, part.other), length, part, scale);
+        while (s < count && owners[s] == r) {
+          const bool two = s + 1 < count && owners[s + 1] == r;
+          const bool four = s + 3 < count && owners[s + 3] == r;
+          if (four) {
+            add_parts<4, metric>(job, slots + s, dx, a, scale);
+          } else if (two) {
+            add_parts<2, metric>(job, slots + s, dx, a, scale);
+          } else {
+            add_parts<1, metric>(job, slots + s, dx, a, scale);
+          }
+          s += four ? 4 : two ? 2 : 1;
         }
       }
     });
