@@ -207,6 +207,20 @@ def test_refuses_words(build, message):
         build()
 
 
+@pytest.mark.parametrize("loss", [TripletLoss(metric="cosine"), MarginLoss()], ids=str)
+def test_indices_outside_are_named(loss):
+    x, _, rows, _ = draw()
+    rows[2, 5] = 12
+    with pytest.raises(
+        IndexError, match=r"columns\[45\] must be in \[0, 12\), got 12.*40 positives"
+    ):
+        loss(x, *rows)
+    with pytest.raises(ValueError, match=r"negatives must be \(40,\) as anchors, got \(39,\)"):
+        loss(x, rows[0], rows[1], rows[2, 1:])
+    with pytest.raises(ValueError, match=r"valid must be \(40,\) as anchors, got \(39,\)"):
+        loss(x, *rows, some(rows)[1:])
+
+
 def test_margin_refuses_labels():
     x, _, rows, labels = draw()
     loss = MarginLoss(num_classes=3)

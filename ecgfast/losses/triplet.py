@@ -95,15 +95,13 @@ class TripletLoss(nn.Module):
                 reduction="none" if self.reduction == "mean_active" else self.reduction,
             )
             return _mean_active(hinges) if self.reduction == "mean_active" else hinges
-
-        def apart(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-            return pair_distance(x, rows, columns, references, metric=self.metric, valid=valid)
-
-        near = apart(embeddings, anchors, positives)
-        far = apart(embeddings, anchors, negatives)
+        near, far = _distances(
+            embeddings, anchors, positives, negatives, valid, references, self.metric
+        )
         if self.swap:
             others = embeddings if references is None else references
-            far = torch.minimum(far, apart(others, positives, negatives))
+            across = pair_distance(others, positives, negatives, metric=self.metric, valid=valid)
+            far = torch.minimum(far, across)
         terms = near - far + self.margin
         terms = nn.functional.softplus(terms) if self.smooth else torch.relu(terms)
         if valid is not None:
@@ -198,8 +196,9 @@ class MarginLoss(nn.Module):
                 ``num_classes`` and only looked at then. On the CPU another class is refused, on
                 CUDA it gives a NaN loss.
         """
-        near = pair_distance(embeddings, anchors, positives, references, valid=valid)
-        far = pair_distance(embeddings, anchors, negatives, references, valid=valid)
+        near, far = _distances(
+            embeddings, anchors, positives, negatives, valid, references, "euclidean"
+        )
         beta = self._boundaries(embeddings, anchors, valid, labels).to(near.dtype)
         pulls = torch.relu(near - beta + self.margin)
         pushes = torch.relu(beta - far + self.margin)
@@ -250,6 +249,39 @@ class MarginLoss(nn.Module):
         kind = "one" if self.num_classes is None else f"{self.num_classes} classes"
         learnt = f", learnt with nu={self.nu}" if self.learn_beta else ""
         return f"margin={self.margin}, beta: {kind}{learnt}"
+
+
+def _distances(
+    embeddings: Tensor,
+    anchors: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    valid: Tensor | None,
+    references: Tensor | None,
+    metric: Metric,
+) -> tuple[Tensor, Tensor]:
+    """To the positives and to the negatives, in one call: backward sorts and adds up once."""
+    for name, rows in (("positives", positives), ("negatives", negatives), ("valid", valid)):
+        if rows is not None and rows.shape != anchors.shape:
+            raise ValueError(
+                f"{name} must be {tuple(anchors.shape)} as anchors, got {tuple(rows.shape)}"
+            )
+    try:
+        both = pair_distance(
+            embeddings,
+            torch.cat([anchors, anchors]),
+            torch.cat([positives, negatives]),
+            references,
+            metric=metric,
+            valid=None if valid is None else torch.cat([valid, valid]),
+        )
+    except IndexError as error:
+        raise IndexError(
+            f"{error} (rows: the anchors, twice; columns: the {len(anchors)} positives, then the"
+            " negatives)"
+        ) from None
+    near, far = both.split(len(anchors)) if len(anchors) else (both, both)
+    return near, far
 
 
 def _mean_active(terms: Tensor) -> Tensor:
