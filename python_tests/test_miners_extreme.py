@@ -1,4 +1,4 @@
-"""NearestFarthest against plain loops, its draws by counting."""
+"""NearestFarthest against plain loops, its draws by counting; BatchHard and LabelDistance."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import doctest
 
 import pytest
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+from pytorch_metric_learning.miners import BatchEasyHardMiner, BatchHardMiner
 
 from ecgfast.miners import extreme
-from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.miners.extreme import BatchHard, LabelDistance, NearestFarthest
+from ecgfast.ops import label_distance
 from ecgfast.testing import make_ecg
 
 RULES = [
@@ -108,6 +111,77 @@ def test_draws_replay_and_follow_the_global_seed():
     assert all(torch.equal(a, b) for a, b in zip(first, miner(ecg), strict=True))
 
 
+def by_sorting(distances, eligible, rule, draws):
+    """The rule as it was first written, which runs of old resume with: whole rows, sorted."""
+    positive, negative, topk = rule
+    n = len(distances)
+    others = eligible & ~torch.eye(n, dtype=torch.bool)
+    largest = torch.finfo(distances.dtype).max
+    distances = distances.nan_to_num(nan=largest, posinf=largest)
+
+    def pick(values, draw, first, but=None):
+        order = values.masked_fill(~others, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        count = others.sum(dim=1).clamp(max=first)
+        if but is None:
+            return order.gather(1, (draw * count).long()[:, None])[:, 0]
+        place = (order == but[:, None]).int().argmax(dim=1)
+        rank = (draw * (count - (place < count).long()).clamp(min=1)).long()
+        rank += rank >= place
+        return order.gather(1, rank.clamp(max=n - 1)[:, None])[:, 0]
+
+    if positive == "nearest":
+        positives = distances.masked_fill(~others, torch.inf).argmin(dim=1)
+    else:
+        positives = pick(distances, draws[0], 2)
+    if negative == "random":
+        return positives, pick(torch.zeros_like(distances), draws[1], n, positives)
+    return positives, pick(distances, draws[1], topk, positives)
+
+
+@pytest.mark.parametrize("rule", [*RULES, ("nearest", "farthest", 60)], ids=str)
+@pytest.mark.parametrize("levels", [None, 3])
+def test_draws_are_those_of_a_sorted_matrix(rule, levels):
+    n = 40
+    distances, eligible = symmetric(n, seed=5, levels=levels), torch.arange(n) % 6 != 2
+    distances[3, 7], distances[4, 9], distances[5, 6] = torch.nan, torch.inf, -torch.inf
+    triplets = NearestFarthest("mean_l1", *rule).mine(
+        distances, eligible, generator=torch.Generator().manual_seed(8)
+    )
+    draws = torch.rand(2, n, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    positives, negatives = by_sorting(distances, eligible, rule, draws)
+    assert torch.equal(triplets.valid, eligible)
+    assert torch.equal(triplets.positives[eligible], positives[eligible])
+    assert torch.equal(triplets.negatives[eligible], negatives[eligible])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("distance", ["mean_l1", "cosine", "dtw", "soft_dtw", "lead_dtw"])
+def test_strips_of_distances_do_not_show(monkeypatch, rule, distance):
+    ecg = make_ecg(13, 3, 40)
+    ecg[5, 1, 7] = torch.nan
+    miner = NearestFarthest(extreme.InputDistance(distance, resample=(1, 2)), *rule)
+    whole = miner(ecg, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(extreme, "_STRIP_BYTES", 4 * 13 * 5)  # five rows, five, three
+    strips = miner(ecg, generator=torch.Generator().manual_seed(2))
+    assert all(torch.equal(a, b) for a, b in zip(whole, strips, strict=True))
+
+
+def test_no_more_than_a_strip_of_distances_is_held(monkeypatch):
+    monkeypatch.setattr(extreme, "_STRIP_BYTES", 2**16)
+    ecg = make_ecg(600, 1, 20)
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        NearestFarthest(negative="farthest")(ecg)
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    # the strip, the same without NaN, a copy of the records, some numbers a record
+    assert peak < 3 * 2**16 + 2 * ecg.nbytes + 600 * 8 * 12 < 600 * 600 * 4
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("distance", ["mean_l1", "cosine", "dtw", "lead_dtw"])
 def test_broken_records_are_nobodys_neighbour(value, distance):
@@ -162,6 +236,94 @@ def test_refuses(words, message):
 def test_refuses_rows():
     with pytest.raises(ValueError, match=r"must be \(N, L, T\), got \(4, 10\)"):
         NearestFarthest()(torch.zeros(4, 10))
+
+
+def labelled(n, d, classes, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (n,), generator=draw)
+    return torch.randn(n, d, generator=draw), labels
+
+
+PEERS = {  # ours and theirs, away from ties
+    ("euclidean", False): LpDistance(normalize_embeddings=False),
+    ("euclidean", True): LpDistance(),
+    ("cosine", False): CosineSimilarity(),
+}
+
+
+@pytest.mark.parametrize("distance", PEERS, ids=str)
+@pytest.mark.parametrize("positive", ["hardest", "easiest"])
+@pytest.mark.parametrize("negative", ["hardest", "easiest", "semihard"])
+def test_batch_hard_agrees_with_pytorch_metric_learning(distance, positive, negative):
+    peer = BatchEasyHardMiner(
+        pos_strategy={"hardest": "hard", "easiest": "easy"}[positive],
+        neg_strategy={"hardest": "hard", "easiest": "easy", "semihard": "semihard"}[negative],
+        distance=PEERS[distance],
+    )
+    metric, normalise = distance
+    miner = BatchHard(metric, positive, negative, normalise)
+    for n, classes in ((60, 20), (50, 3), (8, 1), (6, 600)):
+        embeddings, labels = labelled(n, 24, classes)
+        references, reference_labels = labelled(n + 9, 24, classes, seed=1)
+        found = miner(embeddings, labels)
+        among = miner(embeddings, labels, references=references, reference_labels=reference_labels)
+        for mined, theirs in (
+            (found, peer(embeddings, labels)),
+            (among, peer(embeddings, labels, references, reference_labels)),
+        ):
+            anchors, positives, _, negatives = theirs
+            ours = [each[mined.valid] for each in mined[:3]]
+            assert all(map(torch.equal, ours, (anchors, positives, negatives)))
+
+
+def test_batch_hard_is_batch_hard():
+    embeddings, labels = labelled(70, 16, 9)
+    anchors, positives, negatives = BatchHardMiner()(embeddings, labels)
+    mined = BatchHard(normalise=True)(embeddings, labels)
+    assert torch.equal(mined.anchors[mined.valid], anchors)
+    assert torch.equal(mined.positives[mined.valid], positives)
+    assert torch.equal(mined.negatives[mined.valid], negatives)
+
+
+def test_a_rank_mines_its_part_of_the_whole():
+    embeddings, labels = labelled(24, 8, 5)
+    groups = torch.arange(24) // 2
+    for miner, values in ((BatchHard(), labels), (LabelDistance(0.5), embeddings[:, 0])):
+        whole = miner(embeddings, values, groups=groups)
+        for begin in (0, 12):
+            part = slice(begin, begin + 12)
+            mined = miner(
+                embeddings[part],
+                values[part],
+                references=embeddings,
+                reference_labels=values,
+                groups=groups[part],
+                reference_groups=groups,
+                places=torch.arange(24)[part],
+            )
+            assert all(torch.equal(a, b[part]) for a, b in zip(mined[1:], whole[1:], strict=True))
+
+
+def test_label_distance_takes_what_miners_take():
+    embeddings, _ = labelled(9, 4, 2)
+    pressures = torch.arange(9.0)
+    mined = LabelDistance(max_gap=2.0)(embeddings, pressures)
+    assert torch.equal(torch.stack(mined[1:3]), torch.stack(label_distance(pressures)[:2]))
+    with pytest.raises(ValueError, match="embeddings are 9, their labels 8"):
+        LabelDistance()(embeddings, pressures[:8])
+    with pytest.raises(ValueError, match="reference_labels must be given with references"):
+        LabelDistance()(embeddings, pressures, references=embeddings)
+
+
+@pytest.mark.parametrize(
+    "miner", [BatchHard("cosine"), LabelDistance(), BatchHard(negative="semihard")]
+)
+def test_miners_compile_without_a_graph_break(miner):
+    embeddings, labels = labelled(12, 6, 3)
+    labels = embeddings[:, 0].detach() if isinstance(miner, LabelDistance) else labels
+    embeddings.requires_grad_()
+    found = torch.compile(miner, fullgraph=True, backend="aot_eager")(embeddings, labels)
+    assert all(torch.equal(a, b) for a, b in zip(found, miner(embeddings, labels), strict=True))
 
 
 def test_example_runs():
