@@ -6,7 +6,7 @@
 namespace ecgfast::mine_extreme::ECGFAST_ISA {
 namespace {
 
-constexpr int kStretch = 256;  // columns asked together whether one of them is it
+constexpr int kStretch = 64;  // columns asked together whether one of them is it
 
 template <typename T>
 constexpr T kNever = static_cast<T>(__builtin_huge_val());
@@ -150,12 +150,15 @@ void labels(const Labels& job, Range range) {
       const std::int64_t place = *record<const std::int64_t>(job.places, r);
       const std::int32_t group = *record<const std::int32_t>(job.row_groups, r);
       const T value = *record<const T>(job.row_values, r);
-      const auto gap = [&](int j) { return __builtin_fabs(value - values[j]); };
+      const auto gap = [&](int j) {
+        const T apart = value - values[j];
+        return apart < 0 ? -apart : apart;
+      };
       const auto minus_gap = [&](int j) { return -gap(j); };
       const auto negative = [&](int j) { return groups[j] != group; };
       const auto positive = [&](int j) { return !job.groups_apart | negative(j); };
-      const T near = static_cast<T>(least<T>(place, count, gap, positive));
-      const T far = static_cast<T>(-least<T>(place, count, minus_gap, negative));
+      const T near = least<T>(place, count, gap, positive);
+      const T far = -least<T>(place, count, minus_gap, negative);
       // without a legal one near is infinite, far minus that
       const bool holds = near <= static_cast<T>(job.max_gap) && near < far;
       write(job.positives, job.negatives, job.valid, r, place,
