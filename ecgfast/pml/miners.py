@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ecgfast.ops import batch_hard
+from ecgfast.ops import batch_hard, distance_weighted, random_triplets
 from ecgfast.pml import _tuples
 from ecgfast.pml._batch import Batch, as_batch
 from ecgfast.pml.distances import BaseDistance, CosineSimilarity, LpDistance, order_words
@@ -240,25 +240,22 @@ class DistanceWeightedMiner(BaseMiner):
         self.nonzero_loss_cutoff = float(nonzero_loss_cutoff)
 
     def _mine(self, batch: Batch) -> tuple[Tensor, ...]:
-        far, positive, negative = self._table(batch)
-        far = far.clamp(min=self.cutoff)
-        legal = negative & (far < self.nonzero_loss_cutoff)
-        anchors = (positive.any(dim=1) & legal.any(dim=1)).nonzero()[:, 0]
-        assert batch.labels is not None
-        assert batch.reference_labels is not None
-        number = (batch.labels[:, None] == batch.reference_labels).sum(dim=1)[anchors]
-        if not len(anchors):
-            return anchors, anchors, anchors
-        dim = batch.embeddings.shape[1]
-        far, legal = far[anchors].double(), legal[anchors]
-        cosine = 1 - far.square() / 2
-        weights = (2 - dim) * far.log() - (dim - 3) / 2 * ((1 + cosine) / 2).log()
-        weights = weights.masked_fill(~legal, -math.inf)
-        most = int(number.max())
-        n = torch.multinomial(weights.softmax(dim=1), most, replacement=True)
-        p = torch.multinomial(positive[anchors].double(), most, replacement=True)
-        wanted = torch.arange(most, device=far.device) < number[:, None]
-        return anchors.repeat_interleave(number), p[wanted], n[wanted]
+        labels, partners = batch.labels, batch.reference_labels
+        assert labels is not None
+        assert partners is not None
+        known = partners.sort().values
+        number = torch.searchsorted(known, labels, right=True) - torch.searchsorted(known, labels)
+        samples = int(number.max()) if len(number) else 0
+        if samples == 0:
+            return (labels.new_empty(0, dtype=torch.int64),) * 3
+        words = batch.as_words() | {"samples": samples}
+        positives, _, paired = random_triplets(**words)
+        negatives, legal = distance_weighted(
+            **words, cutoff=self.cutoff, nonzero_loss_cutoff=self.nonzero_loss_cutoff
+        )
+        rank = torch.arange(samples, device=labels.device)
+        valid = paired & legal & (rank < number[:, None])
+        return valid.nonzero()[:, 0], positives[valid], negatives[valid]
 
 
 class TripletMarginMiner(BaseMiner):
