@@ -1,4 +1,7 @@
-"""The losses of info_nce against their references: values, gradients, edges, torch integration."""
+"""The losses of info_nce against their references: values, gradients, edges, torch integration.
+
+Long, because it tests five losses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-// CPU kernels of info_nce, compiled once for each instruction set; see contract.h.
+// CPU kernels of info_nce, compiled once for each instruction set; see contract.h. Over 400 lines:
+// forward and backward share the sweep over pairs.
 #include "core/dispatch.h"
 #include "core/exp_lanes.h"
 #include "info_nce/contract.h"

@@ -1,4 +1,7 @@
-"""Losses that set an anchor's positives against all its negatives by a log-sum-exp."""
+"""Losses that set an anchor's positives against all its negatives by a log-sum-exp.
+
+Long, because five losses each say their whole contract to the user; the work is in _contrast.py.
+"""
 
 from __future__ import annotations
 
