@@ -27,8 +27,10 @@ void sum_row(const PairSums& job, std::int64_t r) {
     std::int32_t negatives = 0;
 #pragma omp simd reduction(+ : pull, push, pulling, pushing, positives, negatives)
     for (int j = 0; j < count; ++j) {
-      const T too_far = positive(kind[j]) ? hinge(d[j] - from) : T(0);
-      const T too_near = negative(kind[j]) ? hinge(upto - d[j]) : T(0);
+      const T beyond = hinge(d[j] - from);  // of any pair: a branch would end the vectors
+      const T within = hinge(upto - d[j]);
+      const T too_far = positive(kind[j]) ? beyond : T(0);
+      const T too_near = negative(kind[j]) ? within : T(0);
       pull += too_far;
       push += too_near;
       pulling += too_far > 0 ? 1 : 0;

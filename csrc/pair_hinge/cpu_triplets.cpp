@@ -1,6 +1,7 @@
 // CPU kernels of pair_hinge on all triplets, compiled once for each instruction set; see
 // contract.h.
-#include "core/search.h"
+#include <type_traits>
+
 #include "pair_hinge/cpu_row.h"
 
 namespace ecgfast::pair_hinge::ECGFAST_ISA {
@@ -20,33 +21,48 @@ struct Ranked {
   bool nan;
 };
 
-// Ascending, in place: runs by insertion, then merges by way of `other`.
+template <typename T>
+using Key = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
+
+// Bits in the order of the values; no NaN.
+template <typename T>
+Key<T> key_of(T value) {
+  Key<T> bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  const Key<T> sign = Key<T>(1) << (8 * sizeof(T) - 1);
+  return (bits & sign) != 0 ? ~bits : bits | sign;
+}
+
+// Ascending, in place: few by insertion, many byte by byte, by way of `other`.
 template <typename T>
 void sort_values(T* values, T* other, std::int64_t count) {
-  constexpr std::int64_t kRun = 16;
-  for (std::int64_t begin = 0; begin < count; begin += kRun) {
-    const std::int64_t end = begin + kRun < count ? begin + kRun : count;
-    for (std::int64_t i = begin + 1; i < end; ++i) {
+  if (count <= kFewPositives) {
+    for (std::int64_t i = 1; i < count; ++i) {
       const T value = values[i];
       std::int64_t j = i;
-      for (; j > begin && values[j - 1] > value; --j) values[j] = values[j - 1];
+      for (; j > 0 && values[j - 1] > value; --j) values[j] = values[j - 1];
       values[j] = value;
     }
+    return;
+  }
+  std::int32_t starts[sizeof(T)][256] = {};
+  for (std::int64_t k = 0; k < count; ++k) {
+    Key<T> key = key_of(values[k]);
+    for (std::size_t byte = 0; byte < sizeof(T); ++byte, key >>= 8) ++starts[byte][key & 255];
   }
   T* from = values;
   T* to = other;
-  for (std::int64_t run = kRun; run < count; run *= 2) {
-    for (std::int64_t begin = 0; begin < count; begin += 2 * run) {
-      const std::int64_t middle = begin + run < count ? begin + run : count;
-      const std::int64_t end = begin + 2 * run < count ? begin + 2 * run : count;
-      std::int64_t a = begin;
-      std::int64_t b = middle;
-      for (std::int64_t k = begin; k < end; ++k) {
-        const bool first = b >= end || (a < middle && from[a] <= from[b]);
-        to[k] = first ? from[a] : from[b];
-        a += first ? 1 : 0;
-        b += first ? 0 : 1;
-      }
+  for (std::size_t byte = 0; byte < sizeof(T); ++byte) {
+    const int shift = static_cast<int>(8 * byte);
+    if (starts[byte][key_of(values[0]) >> shift & 255] == count) continue;  // all have this byte
+    std::int32_t start = 0;
+    for (std::int32_t& slot : starts[byte]) {
+      const std::int32_t here = slot;
+      slot = start;
+      start += here;
+    }
+    for (std::int64_t k = 0; k < count; ++k) {
+      to[starts[byte][key_of(from[k]) >> shift & 255]++] = from[k];
     }
     T* const swapped = from;
     from = to;
@@ -185,12 +201,20 @@ void coefficients_of_row(const TripletCoefficients& job, std::int64_t r, int wor
     const int count = block_at(begin, width);
     std::int32_t times[kBlock];
     T c[kBlock];
+    std::int32_t rank[kBlock];
+    T own[kBlock];
+    int found = 0;
+    for (int j = 0; j < count; ++j) {
+      own[found] = d[begin + j];
+      found += positive(row.kind[begin + j]) ? 1 : 0;
+    }
+    // Where a positive stands itself; equal ones have the same active negatives.
+    if (!row.nan) take_ranks(row.sorted, row.positives, own, found, T(0), rank);
+    found = 0;
     for (int j = 0; j < count; ++j) {
       const std::int32_t kind = row.kind[begin + j];
       times[j] = negative(kind) ? row.rank[begin + j] - positives : 0;
-      if (!row.nan && positive(kind)) {
-        times[j] = row.until[first_not_below(row.sorted, row.positives, d[begin + j])];
-      }
+      if (!row.nan && positive(kind)) times[j] = row.until[rank[found++] - 1];
     }
     T sum = 0;
     std::int32_t any = 0;
