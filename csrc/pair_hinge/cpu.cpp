@@ -25,17 +25,21 @@ void sum_row(const PairSums& job, std::int64_t r) {
     std::int32_t pushing = 0;
     std::int32_t positives = 0;
     std::int32_t negatives = 0;
-#pragma omp simd reduction(+ : pull, push, pulling, pushing, positives, negatives)
+    // One loop each: compilers make branches, not vectors, of choices that exclude each other.
+#pragma omp simd reduction(+ : pull, pulling, positives)
     for (int j = 0; j < count; ++j) {
-      const T beyond = hinge(d[j] - from);  // of any pair: a branch would end the vectors
-      const T within = hinge(upto - d[j]);
-      const T too_far = positive(kind[j]) ? beyond : T(0);
-      const T too_near = negative(kind[j]) ? within : T(0);
-      pull += too_far;
-      push += too_near;
-      pulling += too_far > 0 ? 1 : 0;
-      pushing += too_near > 0 ? 1 : 0;
+      const T h = hinge(d[j] - from);
+      const T counted = positive(kind[j]) ? h : T(0);
+      pull += counted;
+      pulling += counted > 0 ? 1 : 0;
       positives += positive(kind[j]) ? 1 : 0;
+    }
+#pragma omp simd reduction(+ : push, pushing, negatives)
+    for (int j = 0; j < count; ++j) {
+      const T h = hinge(upto - d[j]);
+      const T counted = negative(kind[j]) ? h : T(0);
+      push += counted;
+      pushing += counted > 0 ? 1 : 0;
       negatives += negative(kind[j]) ? 1 : 0;
     }
     pulled += pull;
