@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"config", "ops"},
     "losses": {"ops"},
     "miners": {"ops"},
-    "pml": {"losses", "ops"},
+    "pml": {"losses", "miners", "ops"},
     "models": {"ops"},
     "transforms": {"ops"},
     "eval": {"ops"},

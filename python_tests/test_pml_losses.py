@@ -530,6 +530,34 @@ def test_a_loss_of_ones_own_is_a_subclass():
     torch.testing.assert_close(value, far.mean() / 2)  # each pair twice, each row with itself
 
 
+@pytest.mark.parametrize("name", list(WORDS))
+def test_nothing_to_compare_is_zero_with_a_gradient(name):
+    none = torch.arange(0)
+    cases_of = [
+        (cases.rows(0), none),
+        (cases.rows(1), torch.tensor([3])),
+        (cases.rows(0), none, (none,) * 3),
+        (cases.rows(4), torch.tensor([0, 0, 1, 1]), (none,) * 4),
+    ]
+    if name != "NPairsLoss":
+        cases_of.append((cases.rows(3), torch.tensor([0, 0, 1]), None, cases.rows(0), none))
+    for case in cases_of:
+        value, *gradients = cases.outcome(getattr(losses, name)(), *case)
+        assert value == 0
+        assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", ["NTXentLoss", "TripletMarginLoss", "MarginLoss"])
+def test_all_pairs_compile_without_a_graph_break(name):
+    x, labels = cases.rows(8), torch.arange(4).repeat(2)
+    loss = getattr(losses, name)()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for one, other in zip(
+        cases.outcome(compiled, x, labels), cases.outcome(loss, x, labels), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
 # what is fused ------------------------------------------------------------------------------------
 
 PRODUCTS = [

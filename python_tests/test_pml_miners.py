@@ -101,6 +101,15 @@ def test_nothing_to_mine(name):
     assert losses.TripletMarginLoss()(cases.rows(4), None, (torch.arange(0),) * 3) == 0
 
 
+def test_warns_when_nothing_is_found():
+    miner = miners.BatchHardMiner()
+    x, labels = cases.rows(4), torch.arange(4)
+    for _ in range(49):
+        miner(x, labels)
+    with pytest.warns(UserWarning, match="0 of 4 anchors .* 4 have no positive, 0 have no neg"):
+        miner(x, labels)
+
+
 # distance-weighted --------------------------------------------------------------------------------
 
 
