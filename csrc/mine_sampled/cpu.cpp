@@ -16,18 +16,52 @@ void dispatch(DType dtype, const Body& body) {
   body(float{});
 }
 
+template <typename T>
+bits_t<T> load_numbers(const std::int32_t* p) {
+  typedef std::int32_t narrow __attribute__((vector_size(4 * kLanes<T>)));
+  narrow v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, bits_t<T>);
+}
+
+// A vector of columns, from this one on; tests take it as they take a single column.
+template <typename T>
+struct Lanes {
+  std::int32_t first;
+};
+
+template <typename T>
+bits_t<T> columns_of(Lanes<T> j) {
+  bits_t<T> column = {};
+  for (int lane = 0; lane < kLanes<T>; ++lane) column[lane] = j.first + lane;
+  return column;
+}
+
 // The columns as one anchor sees them.
 struct Row {
   const std::int32_t* labels;
   const std::int32_t* groups;
   std::int32_t label, group, place;
   std::int64_t columns;
-
-  bool positive(std::int32_t j) const { return is_positive(label, labels[j]) & (j != place); }
-  bool negative(std::int32_t j) const {
-    return is_negative(label, labels[j], group, groups[j]) & (labels[j] >= 0) & (j != place);
-  }
 };
+
+bool positive(const Row& row, std::int32_t j) {
+  return is_positive(row.label, row.labels[j]) & (j != row.place);
+}
+bool negative(const Row& row, std::int32_t j) {
+  return is_negative(row.label, row.labels[j], row.group, row.groups[j]) & (row.labels[j] >= 0) &
+         (j != row.place);
+}
+template <typename T>
+bits_t<T> positive(const Row& row, Lanes<T> j) {
+  return (load_numbers<T>(row.labels + j.first) == row.label) & (columns_of(j) != row.place);
+}
+template <typename T>
+bits_t<T> negative(const Row& row, Lanes<T> j) {
+  const bits_t<T> label = load_numbers<T>(row.labels + j.first);
+  const bits_t<T> group = load_numbers<T>(row.groups + j.first);
+  return (label != row.label) & (group != row.group) & (label >= 0) & (columns_of(j) != row.place);
+}
 
 template <typename Job>
 Row row_of(const Job& job, std::int64_t r) {
@@ -43,23 +77,24 @@ Row row_of(const Job& job, std::int64_t r) {
           job.column.labels.size[0]};
 }
 
-template <typename Test>
+template <typename T, typename Test>
 std::int64_t count(std::int64_t begin, std::int64_t end, const Test& test) {
-  std::int32_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int32_t j = static_cast<std::int32_t>(begin); j < static_cast<std::int32_t>(end); ++j) {
-    sum += static_cast<std::int32_t>(test(j));
-  }
+  bits_t<T> hits = {};
+  std::int64_t j = begin;
+  for (; j + kLanes<T> <= end; j += kLanes<T>) hits -= test(Lanes<T>{static_cast<std::int32_t>(j)});
+  std::int64_t sum = 0;
+  for (int lane = 0; lane < kLanes<T>; ++lane) sum += hits[lane];
+  for (; j < end; ++j) sum += test(static_cast<std::int32_t>(j)) ? 1 : 0;
   return sum;
 }
 
 // Number k of those that pass, in the order of columns; there are more than k.
-template <typename Test>
+template <typename T, typename Test>
 std::int64_t pick(std::int64_t columns, std::int64_t k, const Test& test) {
   std::int64_t begin = 0;
   for (;; begin += kChunk) {
     const std::int64_t end = begin + kChunk < columns ? begin + kChunk : columns;
-    const std::int64_t here = count(begin, end, test);
+    const std::int64_t here = count<T>(begin, end, test);
     if (k < here) break;
     k -= here;
   }
@@ -67,14 +102,6 @@ std::int64_t pick(std::int64_t columns, std::int64_t k, const Test& test) {
   for (;; ++j) {
     if (test(j) && k-- == 0) return j;
   }
-}
-
-template <typename T>
-bits_t<T> load_numbers(const std::int32_t* p) {
-  typedef std::int32_t narrow __attribute__((vector_size(4 * kLanes<T>)));
-  narrow v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return __builtin_convertvector(v, bits_t<T>);
 }
 
 constexpr int kAbreast = 4;  // vectors
@@ -121,8 +148,7 @@ T log_weights(const Row& row, const Weights<T>& by, const Chunk<T>& chunk, T* we
   using V = vec_t<T>;
   using B = bits_t<T>;
   constexpr int kW = kLanes<T>;
-  B column = {};
-  for (int lane = 0; lane < kW; ++lane) column[lane] = chunk.first + lane;
+  B column = columns_of(Lanes<T>{chunk.first});
   V maximum = broadcast(-static_cast<T>(INFINITY));
   for (int from = 0; from < kChunk; from += kAbreast * kW) {
     V logs[2 * kAbreast];
@@ -180,11 +206,11 @@ T raise(T* weights, T highest) {
 template <typename T>
 std::int64_t choose_without_legal(const Row& row, const T* products, int policy,
                                   std::int64_t negatives, std::uint32_t word) {
-  const auto negative = [&](std::int32_t j) { return row.negative(j); };
-  if (policy == kUniform) return pick(row.columns, below(word, negatives), negative);
+  const auto is_none = [&](auto j) { return negative(row, j); };
+  if (policy == kUniform) return pick<T>(row.columns, below(word, negatives), is_none);
   std::int64_t best = -1;
   for (std::int32_t j = 0; j < static_cast<std::int32_t>(row.columns); ++j) {
-    if (negative(j) && (best < 0 || products[j] > products[best])) best = j;
+    if (negative(row, j) && (best < 0 || products[j] > products[best])) best = j;
   }
   return best;
 }
@@ -212,7 +238,7 @@ void draw_weighted(const Weighted& job, const Weights<T>& by, PhiloxKey key, std
   if (peak == -INFINITY) {
     const bool partner = row.label >= 0 && job.policy != kDrop;
     const std::int64_t there =
-        partner ? count(0, row.columns, [&](std::int32_t j) { return row.negative(j); }) : 0;
+        partner ? count<T>(0, row.columns, [&](auto j) { return negative(row, j); }) : 0;
     for (std::int64_t s = 0; s < samples; ++s) {
       const std::uint32_t word = words_of(job.first + r, s, kForWeighted, key).word[2];
       negatives[s] = there > 0 ? choose_without_legal(row, products, job.policy, there, word)
@@ -242,23 +268,43 @@ void draw_weighted(const Weighted& job, const Weights<T>& by, PhiloxKey key, std
 }
 
 // Draws among those that pass, or among all where none does.
-template <typename Some, typename All>
+template <typename T, typename Some, typename All>
 std::int64_t draw(const Row& row, std::uint32_t word, const Some& some, const All& all,
                   std::int64_t of_all) {
-  const std::int64_t there = count(0, row.columns, some);
-  if (there > 0) return pick(row.columns, below(word, there), some);
-  return pick(row.columns, below(word, of_all), all);
+  const std::int64_t there = count<T>(0, row.columns, some);
+  if (there > 0) return pick<T>(row.columns, below(word, there), some);
+  return pick<T>(row.columns, below(word, of_all), all);
 }
 
-// The least, or with a sign of -1 minus the largest, distance among those that pass.
-template <typename T, typename Test, typename Distance>
-T extreme(const Row& row, T sign, const Test& test, const Distance& distance) {
-  T least = static_cast<T>(INFINITY);
-#pragma omp simd reduction(min : least)
-  for (std::int32_t j = 0; j < static_cast<std::int32_t>(row.columns); ++j) {
-    const T d = sign * distance(j);
-    const T shown = test(j) ? d : static_cast<T>(INFINITY);
-    least = shown < least ? shown : least;
+// Squared distances of the anchor, of one column or of a vector of them.
+template <typename T>
+struct Distances {
+  const T* products;
+  const T* squares;
+  T square;
+
+  T operator()(std::int32_t j) const { return squared_distance(square, squares[j], products[j]); }
+  vec_t<T> operator()(Lanes<T> j) const {
+    const vec_t<T> d = square + load(squares + j.first) - T(2) * load(products + j.first);
+    return d < T(0) ? vec_t<T>{} : d;  // a NaN stays
+  }
+};
+
+// The least, or with a sign of -1 the largest, distance among those that pass.
+template <typename T, typename Test>
+T extreme(const Row& row, T sign, const Test& test, const Distances<T>& distance) {
+  const T none = static_cast<T>(INFINITY);
+  vec_t<T> lanes = broadcast(none);
+  std::int32_t j = 0;
+  for (; j + kLanes<T> <= row.columns; j += kLanes<T>) {
+    const vec_t<T> d = test(Lanes<T>{j}) ? sign * distance(Lanes<T>{j}) : broadcast(none);
+    lanes = d < lanes ? d : lanes;
+  }
+  T least = none;
+  for (int lane = 0; lane < kLanes<T>; ++lane) least = lanes[lane] < least ? lanes[lane] : least;
+  for (; j < row.columns; ++j) {
+    const T d = test(j) ? sign * distance(j) : none;
+    least = d < least ? d : least;
   }
   return sign * least;
 }
@@ -270,10 +316,10 @@ void draw_uniform(const Uniform& job, PhiloxKey key, std::int64_t r) {
   std::int64_t* const positives = record<std::int64_t>(job.positives, r);
   std::int64_t* const negatives = record<std::int64_t>(job.negatives, r);
   std::uint8_t* const valid = record<std::uint8_t>(job.valid, r);
-  const auto positive = [&](std::int32_t j) { return row.positive(j); };
-  const auto negative = [&](std::int32_t j) { return row.negative(j); };
-  const std::int64_t all_positives = row.label < 0 ? 0 : count(0, row.columns, positive);
-  const std::int64_t all_negatives = row.label < 0 ? 0 : count(0, row.columns, negative);
+  const auto is_one = [&](auto j) { return positive(row, j); };
+  const auto is_none = [&](auto j) { return negative(row, j); };
+  const std::int64_t all_positives = row.label < 0 ? 0 : count<T>(0, row.columns, is_one);
+  const std::int64_t all_negatives = row.label < 0 ? 0 : count<T>(0, row.columns, is_none);
   if (all_positives == 0 || all_negatives == 0) {
     for (std::int64_t s = 0; s < samples; ++s) {
       positives[s] = negatives[s] = itself(row.place);
@@ -282,48 +328,36 @@ void draw_uniform(const Uniform& job, PhiloxKey key, std::int64_t r) {
     return;
   }
   const bool distances = job.rule != kRandom;
-  const T* const products = distances ? record<const T>(job.strip, r) : nullptr;
-  const T* const squares = static_cast<const T*>(job.column_squares.data);
-  const T square = distances ? static_cast<const T*>(job.row_squares.data)[r] : T(0);
-  const auto distance = [&](std::int32_t j) {
-    return squared_distance(square, squares[j], products[j]);
-  };
-  T nearest = 0;
-  T farthest = 0;
-  if (job.rule == kSoftHard) {
-    nearest = extreme(row, T(1), negative, distance);
-    farthest = extreme(row, T(-1), positive, distance);
-  }
+  const Distances<T> distance{distances ? record<const T>(job.strip, r) : nullptr,
+                              static_cast<const T*>(job.column_squares.data),
+                              distances ? static_cast<const T*>(job.row_squares.data)[r] : T(0)};
+  const bool soft = job.rule == kSoftHard;
+  const T nearest = soft ? extreme(row, T(1), is_none, distance) : T(0);
+  const T farthest = soft ? extreme(row, T(-1), is_one, distance) : T(0);
   for (std::int64_t s = 0; s < samples; ++s) {
     const PhiloxWords words = words_of(job.first + r, s, kForUniform, key);
-    const auto any = [&](std::uint32_t word, std::int64_t of, const auto& test) {
-      return pick(row.columns, below(word, of), test);
-    };
     valid[s] = 1;
-    if (job.rule == kSoftHard) {
-      positives[s] = draw(
-          row, words.word[0], [&](std::int32_t j) { return positive(j) & (distance(j) > nearest); },
-          positive, all_positives);
-      negatives[s] = draw(
-          row, words.word[1],
-          [&](std::int32_t j) { return negative(j) & (distance(j) < farthest); }, negative,
-          all_negatives);
+    if (soft) {
+      const auto far = [&](auto j) { return positive(row, j) & (distance(j) > nearest); };
+      positives[s] = draw<T>(row, words.word[0], far, is_one, all_positives);
+    } else {
+      positives[s] = pick<T>(row.columns, below(words.word[0], all_positives), is_one);
+    }
+    if (!distances) {
+      negatives[s] = pick<T>(row.columns, below(words.word[1], all_negatives), is_none);
       continue;
     }
-    positives[s] = any(words.word[0], all_positives, positive);
-    if (job.rule == kRandom) {
-      negatives[s] = any(words.word[1], all_negatives, negative);
-      continue;
+    T begin = -static_cast<T>(INFINITY);
+    T end = farthest;
+    if (!soft) {
+      begin = distance(static_cast<std::int32_t>(positives[s]));
+      end = semi_hard_end(begin, static_cast<T>(job.margin), job.squared);
     }
-    const T begin = distance(static_cast<std::int32_t>(positives[s]));
-    const T end = semi_hard_end(begin, static_cast<T>(job.margin), job.squared);
-    negatives[s] = draw(
-        row, words.word[1],
-        [&](std::int32_t j) {
-          const T d = distance(j);
-          return negative(j) & (d > begin) & (d < end);
-        },
-        negative, all_negatives);
+    const auto hard = [&](auto j) {
+      const auto d = distance(j);
+      return negative(row, j) & (d > begin) & (d < end);
+    };
+    negatives[s] = draw<T>(row, words.word[1], hard, is_none, all_negatives);
   }
 }
 
