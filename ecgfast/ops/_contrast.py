@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,23 +10,15 @@ from torch.autograd.function import once_differentiable
 
 from ecgfast import _C
 from ecgfast.ops._native import place, ready, register, sum_dtype, view
-from ecgfast.ops._pairs import Pairs
+from ecgfast.ops._pairs import Pairs, unit_rows
 from ecgfast.ops._strips import add_product, products
 
 _KINDS = ("nt_xent", "sup_con", "multi_similarity", "negatives")  # as in the contract
-_EPS = 1e-12
 
 
-def unit_rows(rows: Tensor) -> Tensor:
-    """Rows over their norms, made in float32 at least; a zero row stays and has a zero gradient.
-
-    Halves stay halves on CUDA alone, where the matrix product takes them.
-    """
-    with torch.autocast(rows.device.type, enabled=False):
-        wide = rows.to(sum_dtype(rows))
-        norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        norm = norm.masked_fill(norm == math.inf, math.nan)  # too large to be squared: not silent
-        unit = wide / norm.masked_fill(norm <= _EPS, math.inf)
+def directions(rows: Tensor) -> Tensor:
+    """Unit rows as products take them: halves stay halves on CUDA, where the GEMM reads them."""
+    unit = unit_rows(rows)
     return unit.to(rows.dtype) if rows.is_cuda else unit
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecgfast.ops._contrast import unit_rows
 from ecgfast.ops._native import sum_dtype
-from ecgfast.ops._pairs import all_pairs, relations
+from ecgfast.ops._pairs import all_pairs, relations, unit_rows
 
 
 def _similarities(

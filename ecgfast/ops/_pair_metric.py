@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ecgfast.ops._native import ready, sum_dtype, view
-from ecgfast.ops._pairs import Pairs, all_pairs
+from ecgfast.ops._pairs import Pairs, all_pairs, unit_rows
 from ecgfast.ops._strips import products
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")  # as in csrc/pair_hinge/contract.h
@@ -25,8 +25,8 @@ def checked_pairs(
     pairs = all_pairs(embeddings, labels, **references)
     if not normalise and metric != "cosine":
         return pairs
-    rows = _unit(pairs.rows)
-    return pairs._replace(rows=rows, columns=rows if pairs.same else _unit(pairs.columns))
+    rows = unit_rows(pairs.rows)
+    return pairs._replace(rows=rows, columns=rows if pairs.same else unit_rows(pairs.columns))
 
 
 def check_reduction(reduction: str) -> None:
@@ -50,13 +50,6 @@ def per_anchor(name: str, given: float | Tensor, rows: Tensor) -> Tensor:
     if given.device != rows.device:
         raise ValueError(f"{name} must be on {rows.device} as embeddings, got {given.device}")
     return given.to(dtype).expand(len(rows))
-
-
-def _unit(x: Tensor) -> Tensor:
-    x = x.to(sum_dtype(x))
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    # Chosen, not divided: a zero row then has a zero gradient, not one over eps.
-    return torch.where(norm == 0, 0, x / torch.where(norm == 0, 1, norm))
 
 
 def distances_reference(pairs: Pairs, metric: str) -> Tensor:

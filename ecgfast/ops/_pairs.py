@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ecgfast.ops._native import sum_dtype
+
+_EPS = 1e-12
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -114,6 +118,15 @@ def where(places: Tensor | None, rows: Tensor, same: bool) -> Tensor:
     if places.device != rows.device:
         raise ValueError(f"places must be on {rows.device} as embeddings, got {places.device}")
     return places
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows over their norms, in the dtype of sums; a zero row stays and has a zero gradient."""
+    with torch.autocast(rows.device.type, enabled=False):
+        wide = rows.to(sum_dtype(rows))
+        norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+        norm = norm.masked_fill(norm == math.inf, math.nan)  # too large to be squared: not silent
+        return wide / norm.masked_fill(norm <= _EPS, math.inf)
 
 
 def relations(pairs: Pairs) -> tuple[Tensor, Tensor]:

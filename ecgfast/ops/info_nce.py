@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ecgfast.ops._contrast import (
+    directions,
     log_sums,
     numbers_of,
     reduced,
     scale_of,
-    unit_rows,
 )
 from ecgfast.ops._contrast_reference import angular_reference as angular_reference
 from ecgfast.ops._contrast_reference import info_nce_reference as info_nce_reference
@@ -492,7 +492,7 @@ def angular_terms(
     if len(embeddings) == 0:  # no row to take where a pair is not valid
         nothing = (embeddings.sum() * 0).to(sum_dtype(embeddings))
         return torch.where(inside, nothing, math.nan), counted.long()
-    rows = unit_rows(embeddings) if normalise else embeddings.to(sum_dtype(embeddings))
+    rows = directions(embeddings) if normalise else embeddings.to(sum_dtype(embeddings))
     # embedding is the gather whose gradient is summed in one order, on every device
     a, p = (torch.nn.functional.embedding(index, rows) for index in kept)
     tan2 = math.tan(math.radians(alpha)) ** 2
@@ -514,8 +514,8 @@ def angular_terms(
 def _unit(pairs: Pairs, normalise: bool) -> Pairs:
     if not normalise:
         return pairs
-    rows = unit_rows(pairs.rows)
-    return pairs._replace(rows=rows, columns=rows if pairs.same else unit_rows(pairs.columns))
+    rows = directions(pairs.rows)
+    return pairs._replace(rows=rows, columns=rows if pairs.same else directions(pairs.columns))
 
 
 def _queries_and_keys(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ecgfast import _C
 from ecgfast.ops._native import View, place, ready, register, sum_dtype, view
-from ecgfast.ops._pairs import Pairs, all_pairs
+from ecgfast.ops._pairs import Pairs, all_pairs, unit_rows
 from ecgfast.ops._strips import products
 
 _POLICIES = ("drop", "uniform", "hardest")  # as in csrc/mine_sampled/contract.h
@@ -337,9 +337,8 @@ def _tensors(pairs: Pairs) -> tuple[Tensor | None, ...]:
 
 def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
     """Rows of unit length in the dtype of sums, 0 for 0; and which were finite."""
-    x = ready(x).to(sum_dtype(x))
-    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / length.clamp(min=1e-12), length[:, 0].isfinite()
+    unit = unit_rows(ready(x))
+    return unit, unit.sum(dim=1).isfinite()
 
 
 def _numbers(labels: Tensor, finite: Tensor) -> Tensor:
