@@ -315,7 +315,9 @@ def test_exp_is_good_to_its_last_places(isa, dtype):
     words = values(x, dtype) | dict(scale=torch.tensor(math.log(2), dtype=dtype))
     assert torch.tensor(1.4426950408889634074 * float(words["scale"])).to(dtype) == 1
     one, zero = torch.ones_like(x), torch.zeros_like(x)
-    dx, *_ = torch.ops.ecgfast.info_nce_backward(one, zero, zero, None, None, None, **words)
+    dx, *_ = torch.ops.ecgfast.info_nce_backward(
+        one, zero, zero, None, None, None, x.new_empty(0, 0), **words
+    )
     found = dx[:, 0].double() / words["scale"].double()  # that product rounds once more
     exact = (x.double() * math.log(2)).exp() if dtype == torch.float32 else x.exp2()
     units = ((found - exact) / exact).abs().max() / torch.finfo(dtype).eps
@@ -328,7 +330,7 @@ def test_exp_at_its_ends(isa):
         x = torch.tensor(ends, dtype=dtype)
         one, zero = torch.ones_like(x), torch.zeros_like(x)
         dx, *_ = torch.ops.ecgfast.info_nce_backward(
-            one, zero, zero, None, None, None, **values(x, dtype)
+            one, zero, zero, None, None, None, x.new_empty(0, 0), **values(x, dtype)
         )
         expected = torch.tensor([0, 0, 1, math.inf, math.inf, math.nan], dtype=dtype)
         torch.testing.assert_close(dx[:, 0], expected, equal_nan=True)
@@ -424,7 +426,7 @@ def test_anchors_do_not_mix(device):
 NUMBERS = torch.tensor([2.0, 30.0, 0.4], dtype=torch.float64)  # of multi_similarity
 
 
-def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, height=None):
+def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, height=None, keep=False):
     """Forward and backward of the private op: sums, counts, gradients."""
     numbers = labels.unique(return_inverse=True)[1].int()
     places = torch.arange(len(x), device=x.device)
@@ -433,10 +435,36 @@ def raw(x, labels, *, kind, columns=None, column_labels=None, groups=None, heigh
     scale = torch.tensor(5.0, dtype=x.dtype, device=x.device)
     tail = (kind, NUMBERS.to(x.device), height)
     args = (x, columns, scale, numbers, column_labels, groups, groups, places, *tail)
-    sums, counts, first, second = torch.ops.ecgfast.info_nce(*args)
+    sums, counts, first, second, kept = torch.ops.ecgfast.info_nce(*args, keep=keep)
     grad = torch.linspace(-1, 2, len(x), dtype=x.dtype, device=x.device)
-    backward = torch.ops.ecgfast.info_nce_backward(grad, first, second, None, None, None, *args)
+    one_side = (grad, first, second, None, None, None, kept)
+    backward = torch.ops.ecgfast.info_nce_backward(*one_side, *args)
+    again = torch.ops.ecgfast.info_nce_backward(*one_side, *args)
+    assert all(map(torch.equal, backward, again))
     return sums, counts, *backward
+
+
+@pytest.mark.parametrize("kind", ALL_PAIRS)
+def test_products_that_were_kept_are_those_made_again(device, kind):
+    x, labels, groups = draw(37, 11, 5, device=device)
+    y, numbers = x[5:30].clone(), labels.unique(return_inverse=True)[1].int()[5:30]
+    for words in ({"groups": groups.int()}, {"columns": y, "column_labels": numbers}):
+        again = raw(x, labels, kind=kind, height=len(x), **words)
+        kept = raw(x, labels, kind=kind, keep=True, **words)
+        assert all(map(torch.equal, kept, again))
+
+
+def test_many_products_are_not_kept():
+    x = torch.randn(2049, 1)
+    numbers = torch.arange(len(x))
+    words = (torch.tensor(1.0), numbers.int(), None, None, None, numbers, "sup_con", None)
+    assert torch.ops.ecgfast.info_nce(
+        x[:2048],
+        None,
+        *(w[:2048] if isinstance(w, torch.Tensor) and w.dim() else w for w in words),
+        keep=True,
+    )[4].shape == (2048, 2048)
+    assert torch.ops.ecgfast.info_nce(x, None, *words, keep=True)[4].shape == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ALL_PAIRS)
@@ -546,12 +574,14 @@ def test_torch_knows_the_op(device):
             tail = (kind, NUMBERS.to(device))
             alone = (rows, None, scale, numbers, None, groups.int(), None, places, *tail)
             torch.library.opcheck(op.default, alone)
-            sums, _, first, second = op(*alone)
-            torch.library.opcheck(backward.default, (sums, first, second, None, None, None, *alone))
+            sums, _, first, second, kept = op(*alone, keep=True)
+            torch.library.opcheck(op.default, alone, {"keep": True})
+            one_side = (sums, first, second, None, None, None, kept)
+            torch.library.opcheck(backward.default, (*one_side, *alone))
     two = (x, x[:4], scale, numbers, numbers[:4], None, None, places, "sup_con", None)
-    sums, _, first, second = op(*two)
+    sums, _, first, second, kept = op(*two)
     theirs = (sums[:4].clone(), first[:4].clone(), second[:4].clone())
-    torch.library.opcheck(backward.default, (sums, first, second, *theirs, *two))
+    torch.library.opcheck(backward.default, (sums, first, second, *theirs, kept, *two))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

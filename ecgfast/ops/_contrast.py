@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from ecgfast import _C
 from ecgfast.ops._native import place, ready, register, sum_dtype, view
 from ecgfast.ops._pairs import Pairs, unit_rows
-from ecgfast.ops._strips import add_product, products
+from ecgfast.ops._strips import add_product, fits, products
 
 _KINDS = ("nt_xent", "sup_con", "multi_similarity", "negatives")  # as in the contract
 
@@ -89,14 +89,22 @@ def _forward_like(
     kind: str,
     numbers: Tensor | None,
     height: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    keep: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     count, dtype = rows.shape[:1], sum_dtype(rows)
     return (
         rows.new_empty(count, dtype=dtype),
         rows.new_empty(count, dtype=torch.int64),
         rows.new_empty(count, dtype=dtype),
         rows.new_empty(count, dtype=dtype),
+        rows.new_empty(_kept_shape(rows, columns, keep), dtype=dtype),
     )
+
+
+def _kept_shape(rows: Tensor, columns: Tensor | None, keep: bool) -> tuple[int, int]:
+    """Of the products that wait for backward; none if they are many."""
+    columns = rows if columns is None else columns
+    return (len(rows), len(columns)) if keep and fits(rows, columns) else (0, 0)
 
 
 _INPUTS = (
@@ -106,7 +114,10 @@ _INPUTS = (
 )
 
 
-@register(f"info_nce({_INPUTS}) -> (Tensor, Tensor, Tensor, Tensor)", _forward_like)
+@register(
+    f"info_nce({_INPUTS}, bool keep=False) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _forward_like,
+)
 def _forward(
     rows: Tensor,
     columns: Tensor | None,
@@ -119,12 +130,14 @@ def _forward(
     kind: str,
     numbers: Tensor | None,
     height: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    keep: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     x = ready(rows)
     y = x if columns is None else ready(columns)
     sides = _sides(row_labels, column_labels, row_groups, column_groups, places)
-    found = _forward_like(x, None, scale, *sides[:1], None, None, None, places, kind, None)
-    for part, strip in products(x, y, height=height):
+    nothing = (None, None, None, places, kind, None)
+    *found, kept = _forward_like(x, y, scale, row_labels, *nothing, keep=keep)
+    for part, strip in products(x, y, height=height, kept=kept if len(kept) else None):
         _C.info_nce_forward(
             view(strip),
             view(scale),
@@ -134,7 +147,7 @@ def _forward(
             *(view(each[part]) for each in found),
             place(x),
         )
-    return found
+    return *found, kept  # type: ignore[return-value]
 
 
 def _sides(
@@ -179,6 +192,7 @@ def _backward_like(
     column_grad: Tensor | None,
     column_first: Tensor | None,
     column_second: Tensor | None,
+    kept: Tensor,
     rows: Tensor,
     columns: Tensor | None,
     scale: Tensor,
@@ -193,7 +207,8 @@ def _backward_like(
 
 @register(
     "info_nce_backward(Tensor grad, Tensor first, Tensor second, Tensor? column_grad,"
-    f" Tensor? column_first, Tensor? column_second, {_INPUTS}) -> (Tensor, Tensor, Tensor)",
+    f" Tensor? column_first, Tensor? column_second, Tensor kept, {_INPUTS})"
+    " -> (Tensor, Tensor, Tensor)",
     _backward_like,
 )
 def _backward(
@@ -203,6 +218,7 @@ def _backward(
     column_grad: Tensor | None,
     column_first: Tensor | None,
     column_second: Tensor | None,
+    kept: Tensor,
     rows: Tensor,
     columns: Tensor | None,
     scale: Tensor,
@@ -234,7 +250,9 @@ def _backward(
     dx = torch.zeros(x.shape, dtype=sums, device=x.device)
     dy = torch.zeros(y.shape if columns is not None else (0, x.shape[1]), dtype=sums).to(x.device)
     dots = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    for part, strip in products(x, y, height=height):
+    # a copy of what was kept: coefficients overwrite it, and backward may be asked for again
+    strips = [(slice(0, len(x)), kept.clone())] if len(kept) else products(x, y, height=height)
+    for part, strip in strips:
         _C.info_nce_backward(
             view(strip),
             view(scale),
@@ -289,15 +307,18 @@ class _LogSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sides = (row_labels, column_labels, row_groups, column_groups, places)
         of = (kind, numbers)
-        sums, counts, first, second = _forward(rows, columns, scale, *sides, *of)
+        keep = any(ctx.needs_input_grad[:3])
+        sums, counts, first, second, kept = _forward(rows, columns, scale, *sides, *of, keep=keep)
         others: tuple[Tensor, ...] = (sums.new_empty(0), counts.new_empty(0))
         column_numbers: tuple[Tensor | None, ...] = (None, None)
         if both and columns is not None and column_labels is not None:
             nowhere = torch.full_like(column_labels, -1, dtype=torch.int64)
             turned = (column_labels, row_labels, column_groups, row_groups, nowhere)
-            *others, a, b = _forward(columns, rows, scale, *turned, *of)
+            *others, a, b, _ = _forward(columns, rows, scale, *turned, *of)
             column_numbers = (a, b)
-        ctx.save_for_backward(first, second, *column_numbers, numbers, rows, columns, scale, *sides)
+        ctx.save_for_backward(
+            first, second, *column_numbers, kept, numbers, rows, columns, scale, *sides
+        )
         ctx.kind = kind
         ctx.mark_non_differentiable(counts, others[1])
         return sums, counts, *others
@@ -307,7 +328,7 @@ class _LogSums(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Tensor, _: Tensor, column_grad: Tensor, __: Tensor
     ) -> tuple[Tensor | None, ...]:
-        first, second, a, b, numbers, rows, columns, *rest = ctx.saved_tensors
+        first, second, a, b, kept, numbers, rows, columns, *rest = ctx.saved_tensors
         dx, dy, dscale = _backward(
             grad,
             first,
@@ -315,6 +336,7 @@ class _LogSums(torch.autograd.Function):
             None if a is None else column_grad,
             a,
             b,
+            kept,
             rows,
             columns,
             *rest,

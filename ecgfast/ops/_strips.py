@@ -16,16 +16,27 @@ from torch import Tensor
 from ecgfast.ops._native import sum_dtype
 
 _ROWS = {"cpu": 256, "cuda": 1024}  # a GEMM near its peak; at M = 65,536: 67 MB, 268 MB
+_KEPT_BYTES = 2**24  # all products of 2,048 rows in float32
 _HALF = (torch.float16, torch.bfloat16)
 
 
+def fits(rows: Tensor, columns: Tensor) -> bool:
+    """Whether all products are so few that they are kept from forward to backward."""
+    size = 8 if sum_dtype(rows) == torch.float64 else 4
+    return len(rows) * len(columns) * size <= _KEPT_BYTES
+
+
 def products(
-    rows: Tensor, columns: Tensor, *, height: int | None = None
+    rows: Tensor, columns: Tensor, *, height: int | None = None, kept: Tensor | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yields strips of ``rows @ columns.T``: which rows, and their products, dense ``(R, M)``.
 
-    Every strip lies in the memory of the one before. Kernels may write into it.
+    Every strip lies in the memory of the one before. Kernels may write into it. With ``kept``
+    ``(N, M)`` there is one strip, in that memory.
     """
+    if kept is not None:
+        yield slice(0, len(rows)), _product(rows, columns.mT, kept)
+        return
     height = _ROWS[rows.device.type] if height is None else height
     strip = rows.new_empty((min(height, len(rows)), len(columns)), dtype=sum_dtype(rows))
     for first in range(0, len(rows), height):

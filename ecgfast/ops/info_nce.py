@@ -48,8 +48,9 @@ def nt_xent(
     anchor with more of them weighs more. A pair without negatives has the loss 0 and no gradient;
     without a positive pair the loss is 0. A NaN row gives a NaN loss to every anchor that has it as
     positive or negative; a zero row stays zero, with a zero gradient. Autocast does not touch the
-    op, and N x M is never held: memory is one strip of rows and O((N + M) D), and backward makes
-    the products again. Values and gradients are the same bits in every run.
+    op. Memory is one strip of rows and O((N + M) D), and backward makes the products again; only
+    where all of them are 16 MB at most, 2,048 rows in float32, they are kept for it. Values and
+    gradients are the same bits in every run.
 
     Args:
         embeddings: Anchors ``(N, D)``, any float dtype and strides.
