@@ -66,6 +66,15 @@ std::int64_t count_of(bits_t<T> v) {
   return sum;
 }
 
+// Whether any lane of a mask holds.
+template <typename T>
+bool any_of(bits_t<T> v) {
+  typedef std::uint64_t words __attribute__((vector_size(kVectorBytes)));
+  std::uint64_t some = 0;
+  for (int w = 0; w < kVectorBytes / 8; ++w) some |= ((words)v)[w];
+  return some != 0;
+}
+
 // At most 64 tiles of columns, so that the bits of one number say which of them hold a positive.
 template <typename T>
 std::int64_t tile_of(std::int64_t columns) {
@@ -191,6 +200,7 @@ Found<T> log_sum(const Row<T>& row, T scale2) {
     const std::int64_t end = (t + 1) * tile < row.columns ? (t + 1) * tile : row.columns;
     sweep<T>(row.anchor, t * tile, end,
              [&](std::int64_t j, int lanes, bits_t<T> positive, bits_t<T>) {
+               if (!any_of<T>(positive)) return;
                const vec_t<T> x = (shift - exponent(j, lanes)) + log_t;
                const vec_t<T> e = exp2_lanes<T>(-magnitude<T>(x));
                const vec_t<T> above = x > 0 ? x * static_cast<T>(kLn2) : vec_t<T>{};

@@ -248,7 +248,7 @@ def _backward(
         others = anchors  # a pair has one coefficient, to which both its anchors add
     sums = sum_dtype(x)
     dx = torch.zeros(x.shape, dtype=sums, device=x.device)
-    dy = torch.zeros(y.shape if columns is not None else (0, x.shape[1]), dtype=sums).to(x.device)
+    dy = torch.zeros((0, x.shape[1]) if columns is None else y.shape, dtype=sums, device=x.device)
     dots = torch.empty(len(x), dtype=torch.float64, device=x.device)
     # a copy of what was kept: coefficients overwrite it, and backward may be asked for again
     strips = [(slice(0, len(x)), kept.clone())] if len(kept) else products(x, y, height=height)
@@ -271,11 +271,9 @@ def _backward(
     along = dots.sum() * (0.5 if columns is None else 1.0)  # a pair is in two dots then
     if largest is not None:
         along = along * largest
-    return (
-        dx.mul_(factor).to(rows.dtype),
-        dy.mul_(factor).to(rows.dtype),
-        along.to(scale.dtype),
-    )
+    if columns is not None:
+        dy.mul_(factor)
+    return dx.mul_(factor).to(rows.dtype), dy.to(rows.dtype), along.to(scale.dtype)
 
 
 def _largest(kind: str, *sides: tuple[Tensor, ...] | None) -> Tensor:
