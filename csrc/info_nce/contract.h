@@ -6,8 +6,8 @@
 //             dz_ip = -w sigma(L - z_ip)    dz_in = w W exp(z_in - L),  W = sum_p sigma(L - z_ip)
 //           sup_con    L - mean_{p in P} z_ip,  L = LSE_{P + Q}; 0 without a positive
 //             dz_ij = w (exp(z_ij - L) - [j in P] / |P|)
-//           multi_similarity    A / alpha + B / beta,  A = log(1 + sum_p exp(-alpha (s_ip -
-//           base))),
+//           multi_similarity    A / alpha + B / beta,
+//             A = log(1 + sum_p exp(-alpha (s_ip - base))),
 //             B = log(1 + sum_n exp(beta (s_in - base)))
 //             dz_ip = -w exp(-alpha (s_ip - base) - A)    dz_in = w exp(beta (s_in - base) - B)
 //           negatives    L = LSE_Q    dz_in = w exp(z_in - L)
@@ -18,12 +18,10 @@
 //           overwrites products with dz_ij, plus dz_ji where the columns are anchors, too: then it
 //           takes weight, first and second of all of them (M,); dots (R,) f64 gets sum_j dz_ij
 //           s_ij; numbers (3,) f64 are alpha, beta and base, for multi_similarity
-// Units     none; first is in units of log 2: LSE is shorter so. It holds L (or A), second W, 1 /
-// |P|
-//           or B (in units of log 2)
-// Cost      forward O(R M): a maximum, an exponential a pair; softplus where a tile of columns
-// holds
-//           a positive. Backward one exponential a pair and side. The products are 2 D a pair
+// Units     none; first is in units of log 2: LSE is shorter so. It holds L (or A), second W,
+//           1 / |P| or B (in units of log 2)
+// Cost      forward O(R M): a maximum, an exponential a pair; softplus where a vector of columns
+//           holds a positive. Backward one exponential a pair and side. The products are 2 D a pair
 // Traffic   forward: the strip once; on the CPU a row is read again, 2 or 3 times, from the cache.
 //           Backward: the strip read and written once
 // Numbers   exponents are shifted by the row's greatest legal one; a pair that is neither positive

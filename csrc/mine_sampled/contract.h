@@ -30,8 +30,7 @@
 //           that nothing underflows at any D; sums of a chunk in the strip's dtype, all others in
 //           f64, in the order of columns. CPU and CUDA differ by the rounding of weights alone
 // Edges     M = 0 or nobody to draw: not valid, index `places`, or 0 where that is -1; a NaN
-// product
-//           is not legal; N = 0 is a no-op; R and M under 2^31
+//           product is not legal; N = 0 is a no-op; R and M under 2^31
 // Mirrors   distance_weighted_reference, semi_hard_reference, soft_hard_reference and
 //           random_triplets_reference in ecgfast/ops/_mine_sampled.py: distributions
 #pragma once

@@ -21,8 +21,7 @@
 //           overwrite the strip, for a product with y or x that the caller adds
 // Units     those of x; their square for sqeuclidean; none for cosine
 // Cost      pairs: some 20 flops a pair; triplets: P log P + (P + Q) log P a row, never P Q;
-// besides
-//           the caller's products, 2 D flops a pair forward and 6 to 8 D backward
+//           besides the caller's products, 2 D flops a pair forward and 6 to 8 D backward
 // Traffic   the strip once forward, read and written once backward (triplets: and read once more
 //           by columns); scratch of triplets: a row of each thread, on a device two strips
 // Numbers   d^2 under kNear (|x_i|^2 + |y_j|^2) is summed directly from the rows, and such pairs
