@@ -1,7 +1,8 @@
 // mine_extreme: the nearest and the farthest partners of rows, by products, labels or distances.
 //
 // Math      pairs: s_ij = <x_i, y_j> from a matrix product, h = |.|^2 / 2, so
-//           d_ij^2 / 2 = h_i + v_ij with v_ij = h_j - s_ij; e_ij bounds what rounding did to v_ij and to direct distances
+//           d_ij^2 / 2 = h_i + v_ij with v_ij = h_j - s_ij; e_ij bounds what rounding did to
+//           v_ij and to direct distances
 //             bound_i = min v_ij + e_ij          over legal j (max v - e where the farthest is
 //             sought) result  = argmin sum (x_i - y_j)^2 over legal j with v_ij - e_ij <= bound_i
 //           so the product only rules out; what it cannot tell apart is told by differences
