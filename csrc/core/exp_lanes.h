@@ -53,8 +53,8 @@ vec_t<T> exp2_series(vec_t<T> f, std::integer_sequence<int, kTerm...>) {
   return sum;
 }
 
-// 2^x to 2 units in the last place; 0 where that is no normal number; a NaN stays. x = n + f with a
-// whole n and |f| <= 1/2: the series gives 2^f, and n is added to the exponent in its bits.
+// 2^x to 2.5 units in the last place; 0 where that is no normal number; a NaN stays. x = n + f with
+// a whole n and |f| <= 1/2: the series gives 2^f, and n is added to the exponent in its bits.
 template <typename T>
 vec_t<T> exp2_lanes(vec_t<T> x) {
   using Set = Exp2<T>;

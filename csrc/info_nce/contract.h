@@ -26,7 +26,7 @@
 //           Backward: the strip read and written once
 // Numbers   exponents are shifted by the row's greatest legal one; a pair that is neither positive
 //           nor negative is left out by selection. Sums in the dtype of the strip along a tile
-//           (CPU) or a thread (CUDA), in f64 beyond; exp to 2 units in the last place. No atomics
+//           (CPU) or a thread (CUDA), in f64 beyond; exp to 2.5 units in the last place. No atomics
 // Edges     a row without negatives: L = -inf, nt_xent is 0 and dz is 0; without positives: 0 for
 //           nt_xent and sup_con; a NaN shows in
 //           each anchor that has the pair as positive or negative; M = 0 is as a row without
