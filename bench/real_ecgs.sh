@@ -41,11 +41,11 @@ train=(--fit.progress false --signal.fs 100 --signal.seconds 7)
 starts=(dtw mean_l1 euclidean random)
 for seed in ${SEEDS:-0 1 2}; do
   for start in "${starts[@]}"; do
-    init=(--width "$width" --signal.band 0.5 40) # what the others have from their encoder
+    init=(--encoder.width "$width" --signal.band 0.5 40) # what the others have from their encoder
     if [ "$start" != random ]; then
       init=(--init "$out/pretrain-$start-$seed")
       if [ ! -f "$out/pretrain-$start-$seed/contract.json" ]; then
-        ecgfast pretrain ssl-dml --config fixed --distance "$start" --width "$width" \
+        ecgfast pretrain ssl-dml --config fixed --distance "$start" --encoder.width "$width" \
           --data.paths "${stores[@]}" "${train[@]}" --optim.lr "$lr" --optim.warmup_steps 20 \
           --fit.steps "$pretrain_steps" --fit.seed "$seed" --fit.out "$out/pretrain-$start-$seed"
       fi

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgfast.data.sampler import StepSampler
+from ecgfast.data import sampler
+from ecgfast.data.sampler import Lists, PairSampler, Partners, StepSampler
 
 LAYOUTS = st.tuples(
     st.integers(1, 5),  # batch size
@@ -80,3 +83,80 @@ def test_too_few_records_say_so():
         StepSampler(15, 1, seed=0, rank=2, world_size=2)
     with pytest.raises(ValueError, match="order must be"):
         StepSampler(15, 1, seed=0, order="random")
+
+
+GROUPS = st.lists(st.integers(0, 6), min_size=1, max_size=40).map(np.array)
+
+
+@given(GROUPS)
+def test_lists_of_groups_hold_each_record_of_a_group_that_is_large_enough(group):
+    lists = Lists.of_groups(group, least=2)
+    found = [sorted(lists.members[a:b]) for a, b in itertools.pairwise(lists.starts)]
+    expected = [list(np.flatnonzero(group == g)) for g in np.unique(group)]
+    assert found == [members for members in expected if len(members) >= 2]
+
+
+@given(GROUPS, st.integers(0, 2**31))
+def test_partners_of_a_group_are_its_other_records(group, seed):
+    partners, records = Partners.of_groups(group), np.arange(len(group))
+    drawn = partners.draw(records, np.random.default_rng(seed).random(len(group)))
+    alone = np.bincount(group)[group] == 1
+    assert (group[drawn] == group).all()
+    assert ((drawn == records) == alone).all()
+    assert (partners.counts() == np.bincount(group)[group] - 1).all()
+
+
+def test_every_partner_is_drawn_as_often_as_the_others():
+    partners = Partners.of_groups(np.array([5, 5, 9, 5, 5]))
+    drawn = partners.draw(np.full(40_000, 1), np.random.default_rng(0).random(40_000))
+    counts = np.bincount(drawn, minlength=5)
+    assert counts[[1, 2]].sum() == 0
+    assert np.abs(counts[[0, 3, 4]] - 40_000 / 3).max() < 5 * np.sqrt(40_000 * 2 / 9)
+
+
+def test_partners_of_rows_leave_out_nobody():
+    partners = Partners.of_rows(np.array([[1, 2], [0, -1], [-1, -1]]))
+    assert partners.counts().tolist() == [2, 1, 0]
+    drawn = [partners.draw(np.arange(3), np.full(3, c)).tolist() for c in (0.0, 0.999)]
+    assert drawn == [[1, 0, 2], [2, 0, 2]]
+    nobody = Partners.of_rows(np.full((3, 2), -1))
+    assert nobody.draw(np.arange(3), np.zeros(3)).tolist() == [0, 1, 2]
+
+
+def pairs_of_visits(**how):
+    patient = np.random.default_rng(1).integers(0, 30, 100)
+    units = Lists.of_groups(patient, least=2)
+    return patient, PairSampler(units, Partners.of_groups(patient), 8, seed=3, **how)
+
+
+@pytest.mark.parametrize("step", [0, 1, 17])
+def test_pairs_are_of_one_patient_and_no_two_pairs_of_the_same(step):
+    patient, sampler = pairs_of_visits()
+    anchors, partners = np.array(sampler.batch(step)).reshape(2, 4)
+    assert (patient[anchors] == patient[partners]).all()
+    assert (anchors != partners).all()
+    assert len(set(patient[anchors])) == 4
+
+
+def test_a_stream_of_pairs_begun_late_is_the_rest_of_the_stream():
+    whole, rest = (iter(pairs_of_visits(start_step=start)[1]) for start in (0, 5))
+    assert list(itertools.islice(whole, 5, 9)) == list(itertools.islice(rest, 4))
+
+
+def test_ranks_take_other_patients():
+    patient, first = pairs_of_visits(rank=0, world_size=2)
+    _, second = pairs_of_visits(rank=1, world_size=2)
+    for step in range(5):
+        assert not set(patient[first.batch(step)]) & set(patient[second.batch(step)])
+
+
+def test_pairs_refuse_what_cannot_be():
+    units, partners = Lists.of_rows(np.arange(3)[:, None]), Partners.of_rows(np.arange(3)[:, None])
+    with pytest.raises(ValueError, match="even batch size of 2 or more, got 3"):
+        PairSampler(units, partners, 3, seed=0)
+    with pytest.raises(ValueError, match="2 pairs on each of 2 process"):
+        PairSampler(units, partners, 4, seed=0, world_size=2)
+
+
+def test_examples():
+    assert doctest.testmod(sampler).failed == 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecgfast.config import Fit, Optim, Signal, Store
+from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 from ecgfast.config import finetune as tuning
 from ecgfast.config import ssl_dml as pretraining
 from ecgfast.data.records import DataError
@@ -36,8 +36,7 @@ def encoder(tmp_path_factory):
     config = pretraining.Config(
         signal=SIGNAL,
         data=dataclasses.replace(DATA, splits=("all",)),
-        embedding_dim=8,
-        width=4,
+        encoder=Encoder(embedding_dim=8, width=4),
         fit=dataclasses.replace(HOW, out=str(out)),
     )
     fit(ssl_dml.build, config)
@@ -55,7 +54,7 @@ def config(out, encoder=None, **fields):
     words = {"data": DATA, "hidden": 4, "optim": Optim(lr=1e-3, warmup_steps=0), **fields}
     how = dataclasses.replace(HOW, out=str(out))
     if encoder is None:
-        words = {"signal": SIGNAL, "embedding_dim": 8, "width": 4, **words}
+        words = {"signal": SIGNAL, "encoder": Encoder(embedding_dim=8, width=4), **words}
     return tuning.Config(init=str(encoder or ""), fit=how, **words)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ecgfast.cli import main
-from ecgfast.config import Fit, Optim, Signal, Store
+from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 from ecgfast.config import finetune as tuning
 from ecgfast.config import ssl_dml as pretraining
 from ecgfast.data.source import open_source
@@ -41,7 +41,7 @@ def poisoned_memory():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    small = {"embedding_dim": 8, "width": 4, "optim": Optim(warmup_steps=0)}
+    small = {"encoder": Encoder(embedding_dim=8, width=4), "optim": Optim(warmup_steps=0)}
     how = dataclasses.replace(HOW, out=str(out))
     fit(ssl_dml.build, pretraining.Config(signal=SIGNAL, data=DATA, fit=how, **small))
     return out
@@ -182,7 +182,7 @@ def test_training_on_such_a_store_must_say_so(tmp_path):
     how = dataclasses.replace(HOW, out=str(tmp_path / "run"))
     data = Store(paths=(str(store),), splits=("all",))
     signal = Signal(fs=200, seconds=2)
-    small = {"data": data, "embedding_dim": 8, "width": 4, "fit": how}
+    small = {"data": data, "encoder": Encoder(embedding_dim=8, width=4), "fit": how}
     with pytest.raises(ContractError, match=r"stored_recipe: --signal expects none, .* neurokit"):
         ssl_dml.build(pretraining.Config(signal=signal, **small))
     signal = dataclasses.replace(signal, stored_recipe="neurokit", normalise="lead")
@@ -194,7 +194,7 @@ def test_training_on_such_a_store_must_say_so(tmp_path):
 
 
 def test_mining_is_at_the_rate_and_in_the_band_of_the_prepared_signal():
-    small = {"data": DATA, "fit": HOW, "embedding_dim": 8, "width": 4}
+    small = {"data": DATA, "fit": HOW, "encoder": Encoder(embedding_dim=8, width=4)}
     config = pretraining.Config(signal=SIGNAL, mine_fs=100.0, dtw_radius=0.3, **small)
     distance = ssl_dml.build(config).method.miner.distance
     assert (distance.resample, distance.radius) == ((2, 5), 30)  # the recipe has made it 250 Hz
@@ -211,7 +211,7 @@ def test_a_run_logs_the_share_of_mining(run):
 def test_every_distance_can_be_asked_for(tmp_path):
     assert get_type_hints(pretraining.Config)["distance"] == Distance
     how = dataclasses.replace(HOW, out=str(tmp_path), steps=1)
-    small = {"data": DATA, "embedding_dim": 8, "width": 4, "mine_fs": 50.0}
+    small = {"data": DATA, "encoder": Encoder(embedding_dim=8, width=4), "mine_fs": 50.0}
     signal = Signal(fs=100, seconds=2)
     fit(ssl_dml.build, pretraining.Config(signal=signal, distance="soft_dtw", fit=how, **small))
     assert (tmp_path / "encoder.safetensors").exists()

@@ -97,6 +97,65 @@ class Store:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """The network whose embeddings are kept: a residual network in one dimension.
+
+    Attributes:
+        embedding_dim: D, what it gives.
+        width: Channels of its first stage; 64 is the published network, less is for trials.
+        dropout: Inside the residual blocks.
+        init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
+            is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
+    """
+
+    embedding_dim: int = 128
+    width: int = 64
+    dropout: float = 0.2
+    init: Literal["he", "published"] = "he"
+
+    def __post_init__(self) -> None:
+        for name in ("embedding_dim", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"encoder.dropout must lie in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """What is drawn anew for every view of a record; the default draws nothing.
+
+    A pair is the ends of a range that each record draws from. Times are in seconds, amplitudes in
+    the unit of the prepared signal (mV, unless it is normalised).
+
+    Attributes:
+        warp_strength: How much faster or slower time runs, in [0, 1).
+        shift_s: Most seconds to shift by, either way.
+        crop_s: Seconds to keep, from a place that is drawn; none keeps all.
+        gain: Factor of all leads.
+        lead_gain: Factor of each lead, on top.
+        flip_p: Probability that all leads change their sign.
+        wander_mv: Amplitude of the baseline's wander.
+        noise_mv: SD of white normal noise.
+        mask_count: How many segments to set to 0.
+        mask_s: Length of a segment.
+        lead_dropout_p: Probability that a lead is set to 0; one lead always stays.
+    """
+
+    warp_strength: float = 0.0
+    shift_s: float = 0.0
+    crop_s: float | None = None
+    gain: tuple[float, float] = (1.0, 1.0)
+    lead_gain: tuple[float, float] = (1.0, 1.0)
+    flip_p: float = 0.0
+    wander_mv: tuple[float, float] = (0.0, 0.0)
+    noise_mv: tuple[float, float] = (0.0, 0.0)
+    mask_count: tuple[int, int] = (0, 0)
+    mask_s: tuple[float, float] = (0.1, 0.5)
+    lead_dropout_p: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optim:
     """How parameters move.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecgfast.config import Fit, Optim, Signal, Store
+from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,7 @@ class Config:
         head_dropout: Before the last layer.
         fraction: Share of the training patients whose labels are used; smaller shares are nested
             in larger ones.
-        embedding_dim: D, without init.
-        dropout: Inside the residual blocks.
-        width: Channels of the encoder's first stage, without init; 64 is the published network,
-            less is for trials.
+        encoder: The network; with init all but its dropout is that of the pretraining.
         validate_every: Steps between two looks at the validation part; 0 takes an epoch, or a
             fiftieth of the run if that is more.
         keep: Weights that are kept: the best on the validation part, or the last (B8).
@@ -50,9 +47,7 @@ class Config:
     hidden: int = 128
     head_dropout: float = 0.3
     fraction: float = 1.0
-    embedding_dim: int = 128
-    dropout: float = 0.2
-    width: int = 64
+    encoder: Encoder = field(default_factory=Encoder)
     validate_every: int = 0
     keep: Literal["best", "last"] = "best"
     dropout_at_test: bool = False

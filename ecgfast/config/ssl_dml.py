@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecgfast.config import Fit, Optim, Signal, Store
+from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,7 @@ class Config:
     Attributes:
         signal: The signal contract.
         data: Where records come from.
-        embedding_dim: D, what the encoder gives.
-        dropout: Inside the residual blocks.
-        width: Channels of the encoder's first stage; 64 is the published network, less is for
-            trials.
-        init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
-            is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
+        encoder: The network.
         distance: Between records in input space. dtw warps time, exactly, for every pair of the
             batch at every step; soft_dtw does so with a soft minimum. lead_dtw is what the
             published dynamic time warping computes: it aligns the leads in their order, not the
@@ -45,10 +40,7 @@ class Config:
 
     signal: Signal = field(default_factory=lambda: Signal(band=(0.5, 40.0)))
     data: Store = field(default_factory=lambda: Store(splits=("all",)))
-    embedding_dim: int = 128
-    dropout: float = 0.2
-    width: int = 64
-    init: Literal["he", "published"] = "he"
+    encoder: Encoder = field(default_factory=Encoder)
     distance: Literal[
         "dtw", "soft_dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"
     ] = "dtw"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,3 +92,158 @@ class StepSampler:
         if self.order == "fixed":
             return np.arange(self.num_records)
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_records)
+
+
+class Lists(NamedTuple):
+    """Lists of different lengths in two arrays, so that a million of them cost no objects.
+
+    Attributes:
+        starts: ``(U + 1,)``; list u is ``members[starts[u] : starts[u + 1]]``.
+        members: All lists, one after the other.
+    """
+
+    starts: NDArray[np.int64]
+    members: NDArray[np.int64]
+
+    @classmethod
+    def of_rows(cls, rows: NDArray[np.int64]) -> Lists:
+        """Lists from a matrix; -1 is nobody."""
+        there = rows >= 0
+        starts = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        return cls(starts.astype(np.int64), rows[there].astype(np.int64))
+
+    @classmethod
+    def of_groups(cls, group: NDArray[np.int64], least: int = 1) -> Lists:
+        """The members of each group that has so many, groups in the order of their numbers."""
+        order = np.argsort(group, kind="stable")
+        _, first, count = np.unique(group[order], return_index=True, return_counts=True)
+        parts = [order[f : f + c] for f, c in zip(first, count, strict=True) if c >= least]
+        starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+        members = np.concatenate(parts) if parts else np.zeros(0)
+        return cls(starts.astype(np.int64), members.astype(np.int64))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Of each list."""
+        return np.diff(self.starts)
+
+
+class Partners(NamedTuple):
+    """Who may be paired with each record.
+
+    Attributes:
+        lists: Of records.
+        list_of: ``(N,)``, the list of each record; -1 has none.
+        place: ``(N,)``, where in its list the record itself stands; -1: it is not in it.
+    """
+
+    lists: Lists
+    list_of: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of_groups(cls, group: NDArray[np.int64]) -> Partners:
+        """The other records of the same group, of the same patient say."""
+        lists = Lists.of_groups(group)
+        list_of = np.unique(group, return_inverse=True)[1]
+        place = np.empty(len(group), dtype=np.int64)
+        place[lists.members] = np.arange(len(group)) - np.repeat(lists.starts[:-1], lists.lengths)
+        return cls(lists, list_of.astype(np.int64), place)
+
+    @classmethod
+    def of_rows(cls, rows: NDArray[np.int64]) -> Partners:
+        """The records in each record's row ``(N, K)``, its neighbours say; -1 is nobody."""
+        return cls(Lists.of_rows(rows), np.arange(len(rows)), np.full(len(rows), -1))
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many partners each record has."""
+        known = self.lists.lengths[self.list_of] if len(self.lists.lengths) else 0
+        return np.where(self.list_of < 0, 0, known - (self.place >= 0))
+
+    def draw(self, records: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """A partner of each record, by a number in [0, 1); a record without one is its own."""
+        if not len(self.lists.members):
+            return records.copy()
+        of, place = self.list_of[records], self.place[records]
+        starts, count = self.lists.starts[of], self.lists.lengths[of] - (place >= 0)
+        alone = (of < 0) | (count < 1)
+        rank = np.minimum((chance * count).astype(np.int64), count - 1)
+        rank += (place >= 0) & (rank >= place)  # step over the record itself
+        members = self.lists.members[np.where(alone, 0, starts + rank)]
+        return np.where(alone, records, members)
+
+
+class PairSampler:
+    """An endless stream of batches of anchors and a partner of each: all anchors come first.
+
+    A step takes ``batch_size // 2`` units, as :class:`StepSampler` deals them; of each unit one
+    record is drawn as the anchor, and one of the anchor's partners. A unit may be a record or a
+    patient: with patients, no two anchors of a batch are of the same one. An anchor without a
+    partner is its own. The batch of step k is a pure function of (seed, k, rank).
+
+    Args:
+        units: The records of each unit.
+        partners: Of each record.
+        batch_size: Records a step and process, even: half of them are anchors.
+        seed: Of all draws.
+        rank: Of this process.
+        world_size: How many processes there are.
+        start_step: The first step that is wanted.
+
+    Raises:
+        ValueError: The batch size is odd, or one global batch needs more units than there are.
+
+    Example:
+        >>> patient = np.array([7, 7, 9, 9, 9])
+        >>> visits = Lists.of_groups(patient, least=2)
+        >>> pairs = PairSampler(visits, Partners.of_groups(patient), 4, seed=0)
+        >>> patient[pairs.batch(0)].reshape(2, 2).T.tolist() in ([[7, 7], [9, 9]], [[9, 9], [7, 7]])
+        True
+    """
+
+    def __init__(
+        self,
+        units: Lists,
+        partners: Partners,
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        if batch_size % 2 or batch_size < 2:
+            raise ValueError(f"pairs need an even batch size of 2 or more, got {batch_size}")
+        if len(units.lengths) < batch_size // 2 * world_size:
+            raise ValueError(
+                f"a step takes {batch_size // 2} pairs on each of {world_size} process(es), each "
+                f"of another unit, there are only {len(units.lengths)}: lower the batch size or "
+                "add records"
+            )
+        self.order = StepSampler(
+            len(units.lengths), batch_size // 2, seed=seed, rank=rank, world_size=world_size
+        )
+        self.units = units
+        self.partners = partners
+        self.seed = seed
+        self.rank = rank
+        self.start_step = start_step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches that the units fill."""
+        return self.order.steps_per_epoch
+
+    def batch(self, step: int) -> list[int]:
+        """Anchors, then their partners, that this rank reads at a step."""
+        unit = np.array(self.order.batch(step))
+        chance = np.random.default_rng([self.seed, step, self.rank, 1]).random((2, len(unit)))
+        place = (chance[0] * self.units.lengths[unit]).astype(np.int64)
+        anchors = self.units.members[self.units.starts[unit] + place]
+        return [*anchors.tolist(), *self.partners.draw(anchors, chance[1]).tolist()]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start_step
+        while True:
+            yield self.batch(step)
+            step += 1

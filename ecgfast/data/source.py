@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ecgfast.config import Signal
+from ecgfast.data.dataset import patient_codes
 from ecgfast.data.records import DataError
 from ecgfast.data.split import nested_fraction
 from ecgfast.data.store import ECGStore
@@ -51,18 +52,25 @@ class Made(Dataset[dict[str, Tensor]]):
 
     Args:
         ecg: mV, ``(N, L, T)``.
+        patient: Codes ``(N,)``.
         label: ``(N,)``, if one is learned.
     """
 
-    def __init__(self, ecg: NDArray[np.float32], label: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        ecg: NDArray[np.float32],
+        patient: NDArray[np.int64],
+        label: NDArray[np.float32] | None,
+    ) -> None:
         self.ecg = torch.from_numpy(ecg)
+        self.patient = torch.from_numpy(patient)
         self.label = None if label is None else torch.from_numpy(label)
 
     def __len__(self) -> int:
         return len(self.ecg)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        item = {"ecg": self.ecg[index]}
+        item = {"ecg": self.ecg[index], "patient": self.patient[index]}
         return item if self.label is None else {**item, "label": self.label[index]}
 
 
@@ -71,7 +79,8 @@ class Source:
     """A data set and the table that belongs to it, row by row.
 
     Attributes:
-        dataset: Yields ``ecg`` (L, T), ``index`` (the row), and ``label`` if one was asked for.
+        dataset: Yields ``ecg`` (L, T), ``index`` (the row), ``patient`` (a code, the same in every
+            store), and ``label`` if one was asked for.
             Records of a store are int16 and come with ``gain``, mV a step; made ones are mV.
         table: record_id, patient_id, and what else the manifests say.
         signals: What each store holds, by its name.
@@ -99,6 +108,11 @@ class Source:
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table."""
         return self.table[name].to_numpy()
+
+    def patients(self) -> NDArray[np.int64]:
+        """A code of each record's patient; a record of nobody known is a patient of its own."""
+        names = self.table["patient_id"].fillna("").astype(str).tolist()
+        return patient_codes(names, self.table["record_id"].astype(str).tolist())
 
     def take(self, rows: NDArray[np.int64]) -> Source:
         """Some of the records."""
@@ -176,5 +190,6 @@ def _make(splits: Sequence[str], signal: Signal, patients: int, label: str | Non
             f"{', '.join(splits)}; take more --data.patients"
         )
     labels = None if label is None else table[label].to_numpy(np.float32)
-    whole = Joined([Made(ecg, labels)], np.arange(len(ecg)))
+    patient = patient_codes(table["patient_id"].tolist(), table["record_id"].tolist())
+    whole = Joined([Made(ecg, patient, labels)], np.arange(len(ecg)))
     return Source(whole, table, {SYNTHETIC: signal}, synthetic=True).take(rows)

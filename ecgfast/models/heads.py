@@ -2,10 +2,62 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """From an embedding to what a loss compares, ``(N, D) -> (N, P)``; pretraining alone has one.
+
+    Linear layers with ReLU between them; the last is linear alone.
+
+    Args:
+        embedding_dim: D.
+        projection_dim: P.
+        hidden: Width of the layers between.
+        layers: How many linear layers; 0 hands embeddings on (P must be D), 1 is one linear map.
+        batch_norm: After each layer but the last, before the ReLU; these have no bias then.
+
+    Example:
+        >>> Projector(128, 64, hidden=128, layers=2)(torch.zeros(4, 128)).shape
+        torch.Size([4, 64])
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        projection_dim: int,
+        *,
+        hidden: int,
+        layers: int = 2,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(embedding_dim, projection_dim, hidden) < 1 or layers < 0:
+            raise ValueError(
+                "sizes must be positive and layers at least 0, got "
+                f"{embedding_dim}, {projection_dim}, {hidden} and {layers}"
+            )
+        if layers == 0 and projection_dim != embedding_dim:
+            raise ValueError(
+                f"without layers the projection is the embedding: {projection_dim} is not "
+                f"{embedding_dim}"
+            )
+        sizes = [embedding_dim, *[hidden] * (layers - 1), projection_dim] if layers else []
+        parts: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes[:-1]):
+            parts.append(nn.Linear(before, after, bias=not batch_norm))
+            parts += [nn.BatchNorm1d(after)] * batch_norm + [nn.ReLU(inplace=True)]
+        parts += [nn.Linear(sizes[-2], sizes[-1])] if layers else []
+        self.layers = nn.Sequential(*parts)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Maps embeddings ``(N, D)`` to projections ``(N, P)``."""
+        projections: Tensor = self.layers(embeddings)
+        return projections
 
 
 class Head(nn.Module):

@@ -159,13 +159,9 @@ def _with_signal_of(start: Contract, config: Config) -> Config:
 
 def _encoder(config: Config, start: Contract | None) -> tuple[ResNet1d, dict[str, object]]:
     if start is None:
-        return make_encoder(
-            num_leads=len(config.signal.leads),
-            embedding_dim=config.embedding_dim,
-            dropout=config.dropout,
-            width=config.width,
-        )
-    model = {**start.model, "arguments": {**start.model["arguments"], "dropout": config.dropout}}
+        return make_encoder(config.encoder, num_leads=len(config.signal.leads))
+    arguments = {**start.model["arguments"], "dropout": config.encoder.dropout}
+    model = {**start.model, "arguments": arguments}
     encoder = from_description(model, ENCODERS)
     load_encoder(config.init, encoder, say=say)
     return encoder, model

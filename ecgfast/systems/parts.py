@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from ecgfast.config import Signal
+from ecgfast.config import Augment as AugmentConfig
+from ecgfast.config import Encoder, Signal
 from ecgfast.data.source import Source
 from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
+from ecgfast.ops.augment import AugmentSpec
 from ecgfast.train.contract import Contract, ContractError, check_signal
 from ecgfast.train.errors import RunError
+from ecgfast.transforms.augment import Augment
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import Prepare
 
@@ -24,9 +28,22 @@ SCALED_BY = 4096  # training records that a recipe takes its scale from
 HEADS: dict[str, type[nn.Module]] = {"Head": Head}
 
 
-def make_encoder(**arguments: Any) -> tuple[ResNet1d, dict[str, Any]]:
+def make_encoder(encoder: Encoder, *, num_leads: int) -> tuple[ResNet1d, dict[str, Any]]:
     """The encoder, and how a contract describes it."""
+    arguments = {"num_leads": num_leads, **asdict(encoder)}
     return ResNet1d(**arguments), {"class": "ResNet1d", "arguments": arguments}
+
+
+def augmentation(config: AugmentConfig, *, fs: float) -> Augment:
+    """The layer that draws a view of a record of ``fs`` Hz; a method calls it once a view.
+
+    Raises:
+        RunError: A number is out of its range.
+    """
+    try:
+        return Augment(AugmentSpec(fs=fs, **asdict(config)))
+    except ValueError as error:
+        raise RunError(f"error[augment] {error} (--augment)", code=2) from error
 
 
 def from_description(part: dict[str, Any], known: dict[str, type[nn.Module]]) -> Any:

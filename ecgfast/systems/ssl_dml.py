@@ -31,13 +31,7 @@ def build(config: Config) -> Run:
     )
     check_source(source, signal, chosen=True)
     recipe = settled_recipe(signal, source)
-    encoder, model = make_encoder(
-        num_leads=len(signal.leads),
-        embedding_dim=config.embedding_dim,
-        dropout=config.dropout,
-        init=config.init,
-        width=config.width,
-    )
+    encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
     prepare = preparation(signal, recipe)
     distance = input_distance(config, fs=prepared_fs(signal, recipe))
     miner = NearestFarthest(distance, config.positive, config.negative, config.neg_topk)
