@@ -85,9 +85,8 @@ class Finetune(Method):
         Returns:
             Values in the label's unit or logits ``(N,)``, and embeddings ``(N, D)``.
         """
-        ecg = ecg.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            embeddings = self.encoder(ecg)
+            embeddings = self.embed(ecg)
         return self.head(embeddings)[:, 0].float(), embeddings.float()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

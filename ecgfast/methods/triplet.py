@@ -44,7 +44,7 @@ class Triplet(Method):
         with self.clock.part("mining", ecg.device):
             triplets = self.miner(ecg)
             self.empty(triplets.valid)
-        embeddings = self.encoder(ecg.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
+        embeddings = self.embed(ecg)
         loss: Tensor = self.loss(embeddings, *triplets)
         self.log_dict(
             {
