@@ -24,7 +24,7 @@ PRETRAIN = ["pretrain", "ssl-dml", *SMALL, "--fit.steps", "14"]
 FINETUNE = ["finetune", *SMALL, "--validate_every", "3", "--fit.steps", "14"]
 ECGFAST = [sys.executable, "-P", "-m", "ecgfast"]
 INSTALLED = {"PYTHONSAFEPATH": "1"}  # for ranks, which are started without the -P
-CLOCKED = ("records_per_s", "waiting", "mining")
+CLOCKED = ("records_per_s", "waiting", "mining", "encoder")
 
 
 @pytest.fixture(autouse=True)
