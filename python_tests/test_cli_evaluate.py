@@ -17,8 +17,9 @@ from ecgfast.data.synthetic import write_cohort
 from ecgfast.data.tables import read_table
 from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
+from ecgfast.systems.predict import predict, predict_ensemble
 from ecgfast.train.checkpoint import save_encoder
-from ecgfast.train.contract import Contract, Records
+from ecgfast.train.contract import Contract, ContractError, Records
 
 SIGNAL = Signal(seconds=2.0)
 ENCODER = {"num_leads": 12, "embedding_dim": 16, "dropout": 0.0, "width": 8}
@@ -33,13 +34,13 @@ def store(tmp_path_factory):
     return path
 
 
-def make_run(path, task=None, *, threshold=None, seen=("a",), before=None):
+def make_run(path, task=None, *, threshold=None, seen=("a",), before=None, seed=0, signal=SIGNAL):
     """A finished run; without a task it has no head."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     encoder, head = ResNet1d(**ENCODER), Head(**HEAD)
     head.set_scale(16.0, 8.0)
     contract = Contract(
-        signal=SIGNAL,
+        signal=signal,
         model={"class": "ResNet1d", "arguments": ENCODER},
         head=None if task is None else {"class": "Head", "arguments": HEAD},
         task=None
@@ -246,3 +247,39 @@ def test_the_report_says_when_the_store_is_gone(store, tmp_path):
     assert "not computed: error[no_store]" in page
     assert page.count("error[no_store]") == 3  # counts, issues, examples; the numbers stay
     assert "Pearson r" in page
+
+
+def test_an_ensemble_says_the_mean_of_its_runs(store, tmp_path):
+    runs = [make_run(tmp_path / f"run{i}", "regression", seed=i, seen=(f"a{i}",)) for i in range(3)]
+    seen = predict(runs[0], store)["record_id"][4]
+    runs[2] = make_run(tmp_path / "other", "regression", seed=2, seen=(seen,))
+    alone = [predict(run, store, extra=("visit",)) for run in runs]
+    both = predict_ensemble(runs, store, extra=("visit",))
+    scores = np.stack([found["score"] for found in alone])
+    assert not np.allclose(scores[0], scores[1])
+    np.testing.assert_array_equal(both["scores"], scores)
+    np.testing.assert_allclose(both["score"], scores.astype(float).mean(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(both["record_id"], alone[0]["record_id"])
+    assert both["embedding"].shape == (len(scores[0]), 48)
+    assert both["trained_on"].tolist() == [name == seen for name in both["record_id"]]
+    assert "visit" in both
+    assert "sex" not in both
+    single = predict_ensemble(runs[:1], store)
+    np.testing.assert_array_equal(single["score"], alone[0]["score"])
+
+
+def test_runs_that_answer_other_questions_are_no_ensemble(store, tmp_path):
+    first = make_run(tmp_path / "a", "classification", threshold=15.0)
+    other = make_run(tmp_path / "b", "classification", threshold=18.0)
+    filtered = make_run(
+        tmp_path / "c", "classification", threshold=15.0, signal=Signal(seconds=2.0, notch=50.0)
+    )
+    headless = make_run(tmp_path / "d")
+    for run, said in (
+        (other, r"task\.threshold: 18\.0 and 15\.0"),
+        (filtered, "in its signal: .*notch 50 Hz"),
+        (headless, "has no head"),
+        (first, "named more than once"),
+    ):
+        with pytest.raises(ContractError, match=said):
+            predict_ensemble([first, run], store)

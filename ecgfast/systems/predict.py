@@ -13,13 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ecgfast.config import Optim
+from ecgfast.data.records import DataError
 from ecgfast.data.source import open_source
 from ecgfast.methods.finetune import Finetune
 from ecgfast.systems.finetune import Loaded, load_run
-from ecgfast.systems.parts import check_source
+from ecgfast.systems.parts import check_source, describe
 from ecgfast.train.batches import seed_draws
+from ecgfast.train.checkpoint import load_contract
+from ecgfast.train.contract import ContractError
 
-EXTRA = ("sex", "age")  # told along where the manifest has them: subgroups are made of these
+EXTRA = ("sex", "age")  # told along where the manifest has them
 
 
 @torch.inference_mode()
@@ -34,6 +37,7 @@ def predict(
     batch_size: int = 256,
     workers: int = 0,
     device: str = "auto",
+    extra: Sequence[str] = EXTRA,
 ) -> dict[str, NDArray[Any]]:
     """Scores the records of a store, or of the SYNTHETIC cohort if none is named.
 
@@ -48,12 +52,13 @@ def predict(
         batch_size: Records at a time; it does not show in the result.
         workers: Processes that load.
         device: As torch names it; auto takes a GPU if there is one.
+        extra: Columns of the manifest that are told along where there are such.
 
     Returns:
         Arrays of N: ``record_id``, ``patient_id``, ``trained_on`` and ``pretrained_on`` (whether
-        the run has seen the record), ``sex`` and ``age`` where known, ``label`` if there is one,
-        ``score`` if there is a head (in the label's unit, or the probability of the class), and
-        ``embedding`` ``(N, D)``.
+        the run has seen the record), the ``extra`` columns, ``label`` if there is one (of several
+        classes the number of the class), ``score`` if there is a head (in the label's unit, or the
+        probability of the class; of several classes ``(N, C)``), and ``embedding`` ``(N, D)``.
 
     Raises:
         ContractError: The run is damaged, or the store does not hold what its encoder expects.
@@ -87,11 +92,101 @@ def predict(
         "patient_id": source.column("patient_id").astype(str),
         "trained_on": contract.trained_on.hold(names),
         "pretrained_on": nobody if before is None else before.hold(names),
-        **{name: source.column(name) for name in EXTRA if name in source.table},
+        **{name: source.column(name) for name in extra if name in source.table},
     }
     if label is not None:
-        known["label"] = source.column(label).astype(np.float64)
+        known["label"] = _labels(source.column(label), label, contract.task)
     return known | {name: torch.cat(values).numpy() for name, values in found.items()}
+
+
+def predict_ensemble(
+    runs: Sequence[str | Path],
+    store: str | Path | Sequence[str | Path] = (),
+    **how: Any,
+) -> dict[str, NDArray[Any]]:
+    """Scores records by the mean of several runs' scores, seeds of one training say.
+
+    Args:
+        runs: Folders of finished runs with a head, one task and one signal.
+        store: As for `predict`.
+        **how: What else `predict` takes.
+
+    Returns:
+        As `predict`, with ``score`` the mean, ``scores`` those of each run ``(S, N)`` or
+        ``(S, N, C)``, ``embedding`` all embeddings side by side ``(N, S D)`` (so that squared
+        distances add up), and a record seen if one of the runs has seen it.
+
+    Raises:
+        ContractError: A run has no head, or differs from the first in task or signal.
+        DataError: There are no such records.
+    """
+    if len(runs) > 1:
+        check_together(runs)
+    every = [predict(run, store, **how) for run in runs]
+    first = every[0]
+    if len(every) == 1:
+        return first if "score" not in first else {**first, "scores": first["score"][None]}
+    scores = np.stack([found["score"] for found in every])
+    seen = {
+        name: np.any([found[name] for found in every], axis=0)
+        for name in ("trained_on", "pretrained_on")
+    }
+    return {
+        **first,
+        **seen,
+        "score": scores.mean(axis=0, dtype=np.float64),
+        "scores": scores,
+        "embedding": np.concatenate([found["embedding"] for found in every], axis=1),
+    }
+
+
+def check_together(runs: Sequence[str | Path]) -> None:
+    """Refuses runs that do not answer the same question about the same signal.
+
+    Raises:
+        ContractError: Names the run and what differs.
+    """
+    contracts = [load_contract(run) for run in runs]
+    first = contracts[0]
+    twice = {str(run) for run in runs if [str(other) for other in runs].count(str(run)) > 1}
+    if twice:
+        raise ContractError(f"error[ensemble] {', '.join(sorted(twice))} is named more than once")
+    for run, contract in zip(runs, contracts, strict=True):
+        if contract.task is None or first.task is None:
+            raise ContractError(f"error[ensemble] {run} has no head, so no scores to average")
+        for name in ("kind", "label", "threshold", "classes"):
+            mine, its = first.task.get(name), contract.task.get(name)
+            if mine != its:
+                raise ContractError(
+                    f"error[ensemble] {run} differs from {runs[0]} in task.{name}: {its} and "
+                    f"{mine}; scores of one task only can be averaged"
+                )
+        if contract.signal != first.signal:
+            raise ContractError(
+                f"error[ensemble] {run} differs from {runs[0]} in its signal: "
+                f"{describe(contract)} and {describe(first)}"
+            )
+
+
+def _labels(values: NDArray[Any], label: str, task: dict[str, Any] | None) -> NDArray[np.float64]:
+    """Numbers; of several classes the place of each name among the classes of the run."""
+    if task is None or task["kind"] != "multiclass":
+        return values.astype(np.float64)
+    place = {str(name): i for i, name in enumerate(task["classes"])}
+    codes = np.array([place.get(_name(value), -1) for value in values], dtype=np.float64)
+    if (codes < 0).any():
+        unknown = sorted({_name(value) for value in values[codes < 0]})
+        raise DataError(
+            f"error[label] {int((codes < 0).sum())} of {len(codes)} records have a {label} that "
+            f"the run has not learned: {', '.join(unknown[:5])}; it knows {', '.join(place)}"
+        )
+    return codes
+
+
+def _name(value: Any) -> str:
+    """A class by its name; 2.0 is 2."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def _method(loaded: Loaded) -> torch.nn.Module:
