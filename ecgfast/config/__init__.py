@@ -191,13 +191,18 @@ class Fit:
     Attributes:
         steps: Optimiser steps in all.
         batch_size: Records a step and process.
+        micro_batch: Records that are encoded at a time, their activations computed again for the
+            gradient: mining and loss see the whole batch, memory holds a part. 0 is all at once.
+        compile: Compiles the encoder (torch.compile).
         precision: As Lightning names it.
         accelerator: As Lightning names it.
         devices: Number of devices (processes on a CPU), or auto.
+        nodes: Machines, each with so many devices.
         strategy: As Lightning names it.
         seed: Of everything that is drawn.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
         log_every: Steps between two lines of the log.
+        profile: Print what each part of a step takes when the run ends, and log the shares.
         progress: Show the progress bar.
         out: Folder of the run. If it holds an unfinished run of the same configuration, that run
             goes on, exactly.
@@ -205,19 +210,24 @@ class Fit:
 
     steps: int = 100_000
     batch_size: int = 256
+    micro_batch: int = 0
+    compile: bool = False
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = "auto"
     devices: int | str = "auto"
+    nodes: int = 1
     strategy: str = "auto"
     seed: int = 0
     checkpoint_every: int = 200
     log_every: int = 10
+    profile: bool = False
     progress: bool = True
     out: str = "runs/run"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "nodes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fit.{name} must be 1 or more, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"fit.seed must not be negative, got {self.seed}")
+        for name in ("micro_batch", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"fit.{name} must not be negative, got {getattr(self, name)}")

@@ -18,8 +18,10 @@ from tqdm import tqdm
 from ecgfast.train.batches import Batches
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.method import Method
+from ecgfast.train.profile import PARTS, Breakdown, ordered
 
 FIRST = ["step", "epoch"]  # columns; the others come as they turn up
+STEP = PARTS.keys() - {"mining", "encoder"}  # parts that are every step's, not a method's
 
 
 class Table:
@@ -72,29 +74,30 @@ class Log(Callback):
     """Writes what methods log: every so many steps, and the first and the last.
 
     Columns: ``step`` (done), ``epoch`` (passes over the training records), what the method logs,
-    ``lr``, ``records_per_s`` of all processes, ``waiting``: the share of the time in which the
-    main process had nothing to do because records were not loaded yet, and the share of each part
-    that the method's clock knows, as ``mining``, of the main process too. Losses are means over the
-    ranks; where a loss compares the records of a batch, each rank's batch is one of its own.
+    ``lr``, ``records_per_s`` of all processes, and shares of the time of the main process:
+    ``waiting`` for records that were not loaded yet, and the parts that methods name, as ``mining``
+    and ``encoder``. With a profile there is a column ``share_`` for every part of a step; these add
+    up to 1. Losses are means over the ranks; where a loss compares the records of a batch, each
+    rank's batch is one of its own.
 
     Args:
         out: Folder of the run.
         every: Steps between two rows.
         show: Shows a bar.
+        profile: Writes the shares of all parts of a step, and a table of them at the end.
     """
 
-    def __init__(self, out: Path, *, every: int, show: bool) -> None:
+    def __init__(self, out: Path, *, every: int, show: bool, profile: bool = False) -> None:
         self.out = out
         self.every = every
         self.show = show
+        self.breakdown = Breakdown() if profile else None
         self.more: dict[str, float] = {}  # what other callbacks add to the row of this step
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Takes up the table, the curves and the bar where the run stands."""
         step = trainer.global_step
-        self.ended_at = self.row_at = time.perf_counter()
-        self.row_step, self.waited = step, 0.0
-        pl_module.clock.take()
+        self.row_at, self.row_step = time.perf_counter(), step
         if not trainer.is_global_zero:
             return
         self.table = Table(self.out / "metrics.csv", step)
@@ -120,15 +123,16 @@ class Log(Callback):
         """Writes a row if it is time for one."""
         data = _data(trainer)
         step = trainer.global_step
-        self.waited += max(0.0, data.ready_at - self.ended_at)
         if step % self.every == 0 or step in (1, trainer.max_steps) or self.more:
             self._row(trainer, pl_module, outputs["loss"], data)
         if trainer.is_global_zero:
             self.bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Closes what is open."""
+        """Closes what is open, and prints the profile."""
         self._close()
+        if self.breakdown is not None and trainer.is_global_zero:
+            print(self.breakdown.table(), flush=True)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Closes what is open."""
@@ -151,11 +155,18 @@ class Log(Callback):
             **self.more,
             "lr": self.lr,
             "records_per_s": round((step - self.row_step) * records / (now - self.row_at), 1),
-            "waiting": round(self.waited / (now - self.row_at), 4),
         }
-        for part, seconds in method.clock.take().items():
-            row[part] = round(seconds / (now - self.row_at), 4)
-        self.row_at, self.row_step, self.waited, self.more = now, step, 0.0, {}
+        seconds = method.clock.take()
+        total = sum(seconds.values())
+        shares = {name: round(seconds[name] / total, 4) for name in ordered(seconds)}
+        row["waiting"] = shares.get("waiting", 0.0)
+        own = {name: share for name, share in shares.items() if name not in STEP}
+        row |= {name: share for name, share in own.items() if name not in row}
+        if self.breakdown is not None:
+            row |= {f"share_{name}": share for name, share in shares.items()}
+            steps = step - self.row_step
+            self.breakdown.add(seconds, steps=steps, records=steps * records)
+        self.row_at, self.row_step, self.more = now, step, {}
         if not trainer.is_global_zero:
             return
         self.table.add(row)
@@ -168,17 +179,6 @@ class Log(Callback):
         if hasattr(self, "bar"):
             self.bar.close()
             self.curves.close()
-
-
-class LastOfStep(Callback):
-    """Ends the step for the clock of ``Log``: stands behind all other callbacks."""
-
-    def __init__(self, rows: Log) -> None:
-        self.rows = rows
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """What passes from here to the next batch is waiting."""
-        self.rows.ended_at = time.perf_counter()
 
 
 def _data(trainer: Trainer) -> Batches:

@@ -93,7 +93,8 @@ class KeepBest(Callback):
         step = trainer.global_step
         if step % self.every and step != trainer.max_steps:
             return
-        self.rows.more = self._score(trainer, pl_module)
+        with pl_module.clock.part("validation", pl_module.device, whole=True):
+            self.rows.more = self._score(trainer, pl_module)
         loss = self.rows.more["val_loss"]
         if loss < self.best["val_loss"]:
             self.best = {"val_loss": loss, "step": step, "weights": weights_of(pl_module)}
