@@ -47,7 +47,14 @@ def test_weighted_metrics_are_those_of_copied_records(case):
         "bias": error.mean(),
         "loa_lower": error.mean() - spread,
         "loa_upper": error.mean() + spread,
+        **dict.fromkeys(("calibration_slope", "calibration_intercept"), np.nan),
     }
+    if np.ptp(s) > 0:
+        fitted = stats.linregress(s, y)
+        expected |= {
+            "calibration_slope": fitted.slope,
+            "calibration_intercept": fitted.intercept,
+        }
     assert set(ours) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(ours[name], value, rtol=1e-7, atol=1e-7, err_msg=name)
@@ -64,7 +71,7 @@ def test_rows_surround_their_estimates():
     label, score, patient = cohort()
     groups = subgroups(sex=patient % 2, age=np.where(patient < 2, np.nan, 20 + patient % 50))
     rows = regression_rows(label, score, patient, groups=groups, draws=300)
-    assert len(rows) == 7 * 7
+    assert len(rows) == 7 * 9
     for line in rows:
         if line["subgroup"] == "age>=75":
             assert line["reason"] == "no records"

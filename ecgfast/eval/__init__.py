@@ -8,9 +8,16 @@ from ecgfast.eval.classification import classification_rows as classification_ro
 from ecgfast.eval.classification import roc_band as roc_band
 from ecgfast.eval.classification import threshold_at_sensitivity as threshold_at_sensitivity
 from ecgfast.eval.comparison import difference as difference
+from ecgfast.eval.comparison import differences as differences
+from ecgfast.eval.comparison import holm as holm
+from ecgfast.eval.delong import delong as delong
+from ecgfast.eval.gap import gap_rows as gap_rows
+from ecgfast.eval.multiclass import multiclass_rows as multiclass_rows
 from ecgfast.eval.projection import project as project
 from ecgfast.eval.ranking import ranking_rows as ranking_rows
 from ecgfast.eval.ranking import recall_at_k as recall_at_k
 from ecgfast.eval.regression import regression_rows as regression_rows
+from ecgfast.eval.serial import serial_rows as serial_rows
+from ecgfast.eval.serial import visits as visits
 from ecgfast.eval.subgroups import AGE_BANDS as AGE_BANDS
 from ecgfast.eval.subgroups import subgroups as subgroups

@@ -116,6 +116,7 @@ def reliability(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    classes: bool = True,
 ) -> list[dict[str, Any]]:
     """The reliability curve: records in groups of about equal size by their score.
 
@@ -130,11 +131,12 @@ def reliability(
         draws: Of patients.
         seed: Of the draws.
         level: Of confidence.
+        classes: Whether labels must be 0 or 1; of measured values the mean is observed.
 
     Returns:
         For each group n, predicted (mean score), observed (share of label 1), lo, hi, reason.
     """
-    label, score, patient = checked(label, score, patient, classes=True)
+    label, score, patient = checked(label, score, patient, classes=classes)
     edges = np.unique(np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1]))
     group = np.searchsorted(edges, score, side="left")
     member = (group[:, None] == np.unique(group)).astype(np.float64)

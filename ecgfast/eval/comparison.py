@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecgfast.eval import classification, regression
+from ecgfast.eval import classification, multiclass, regression
 from ecgfast.eval.bootstrap import Floats, Statistic, checked, replicate, row
+
+# a difference of these says nothing of which run is better
+LEFT_OUT = {"prevalence", "threshold_at_90_sensitivity"}
 
 
 def difference(
@@ -42,43 +45,142 @@ def difference(
 
     Returns:
         A row as `ecgfast.eval.bootstrap.row` gives it, with the metric of each seed under ``a``
-        and ``b``.
+        and ``b``, and ``p`` as `differences` has it.
 
     Raises:
         ValueError: If the metric is unknown, or the arrays are not fit for it.
     """
-    classes = name in classification.NEEDS
+    task = "classification" if name in classification.NEEDS else "regression"
+    found = differences(
+        task,
+        label,
+        np.atleast_2d(np.asarray(a, np.float64)),
+        np.atleast_2d(np.asarray(b, np.float64)),
+        patient,
+        names=(name,),
+        thresholds=(threshold, threshold),
+        draws=draws,
+        seed=seed,
+        level=level,
+    )
+    return found[0]
+
+
+def differences(
+    task: str,
+    label: ArrayLike,
+    a: Sequence[ArrayLike] | Floats,
+    b: Sequence[ArrayLike] | Floats,
+    patient: ArrayLike,
+    *,
+    names: Sequence[str] | None = None,
+    thresholds: tuple[float, float] = (0.5, 0.5),
+    classes: Sequence[str] = (),
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[dict[str, Any]]:
+    r"""Every metric of a minus that of b, all from the same draws of patients.
+
+    ``p`` is the smallest level of which the percentile interval leaves out 0, from both sides:
+    :math:`\min(1, 2 (1 + \min(\#\{d \le 0\}, \#\{d \ge 0\})) / (B + 1))` over B draws d. It is no
+    smaller than 2 / (B + 1), however many draws.
+
+    Args:
+        task: classification, regression or multiclass.
+        label: ``(N,)``.
+        a: Scores of runs that differ in their seed alone, ``(S, N)``, or ``(S, N, C)``.
+        b: Scores of the other, ``(R, N)`` or ``(R, N, C)``; records in the same order.
+        patient: ``(N,)`` ids.
+        names: Metrics; none takes all that can be compared.
+        thresholds: Of a and of b, for classes of a score.
+        classes: Names of several classes.
+        draws: Of patients.
+        seed: Of the draws.
+        level: Of confidence.
+
+    Returns:
+        Rows as `ecgfast.eval.bootstrap.row` gives them, with ``p``, and the metric of each seed
+        under ``a`` and ``b``.
+
+    Raises:
+        ValueError: If a metric is unknown, or the arrays are not fit for it.
+    """
     sides: list[list[Statistic]] = []
-    for scores in (a, b):
+    for scores, threshold in zip((a, b), thresholds, strict=True):
         side: list[Statistic] = []
-        for one in np.atleast_2d(np.asarray(scores, np.float64)):
-            y, s, p = checked(label, one, patient, classes=classes)
-            if classes:
+        for one in scores:
+            if task == "multiclass":
+                y, s, p = multiclass.checked_classes(label, one, patient, len(classes))
+                side.append(multiclass.statistic(y, s, classes))
+                continue
+            y, s, p = checked(label, one, patient, classes=task == "classification")
+            if task == "classification":
                 side.append(classification.statistic(y, s, threshold=threshold))
             else:
                 side.append(regression.statistic(y, s))
         sides.append(side)
+    once = np.ones((1, len(y)))
+    known = [name for name in sides[0][0](once) if name not in LEFT_OUT]
+    chosen = list(names or known)
+    if unknown := [name for name in chosen if name not in {*known, *LEFT_OUT}]:
+        every = ", ".join(dict.fromkeys([*classification.NEEDS, *known]))
+        raise ValueError(f"no metric {unknown[0]!r}: one of {every}")
 
-    def each(side: list[Statistic], weights: Floats) -> Floats:
-        return np.stack([of(weights)[name] for of in side])
+    def each(weights: Floats) -> list[dict[str, Floats]]:
+        """Of both sides, the metrics ``(S, B)``."""
+        found = []
+        for side in sides:
+            values = [of(weights) for of in side]
+            found.append({name: np.stack([v[name] for v in values]) for name in chosen})
+        return found
 
     def of(weights: Floats) -> Mapping[str, Floats]:
-        return {name: each(sides[0], weights).mean(0) - each(sides[1], weights).mean(0)}
+        first, second = each(weights)
+        return {name: first[name].mean(0) - second[name].mean(0) for name in chosen}
 
-    once = np.ones((1, len(y)))
-    known = sides[0][0](once)
-    if name not in known:
-        raise ValueError(f"no metric {name!r}: one of {', '.join([*classification.NEEDS, *known])}")
-    return row(
-        name,
-        float(of(once)[name][0]),
-        replicate(of, p, draws=draws, seed=seed)[name],
-        p,
-        positives=int(y.sum()) if classes else None,
-        level=level,
-        support=_carriers(y, p, classification.NEEDS[name]) if classes else None,
-    ) | {k: each(side, once)[:, 0].tolist() for k, side in zip("ab", sides, strict=True)}
+    values, estimates = replicate(of, p, draws=draws, seed=seed), of(once)
+    alone = each(once)
+    rows = []
+    for name in chosen:
+        needs = classification.NEEDS[name] if task == "classification" else ()
+        line = row(
+            name,
+            float(estimates[name][0]),
+            values[name],
+            p,
+            positives=int(y.sum()) if task == "classification" else None,
+            level=level,
+            support={c: len(np.unique(p[y == int(c[-1])])) for c in needs},
+        )
+        line["p"] = None if line["lo"] is None else _two_sided(values[name])
+        rows.append(line | {k: s[name][:, 0].tolist() for k, s in zip("ab", alone, strict=True)})
+    return rows
 
 
-def _carriers(label: Floats, patient: Any, classes: tuple[str, ...]) -> dict[str, int]:
-    return {c: len(np.unique(patient[label == int(c[-1])])) for c in classes}
+def _two_sided(values: Floats) -> float:
+    defined = values[np.isfinite(values)]
+    fewer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (1 + fewer) / (len(defined) + 1))
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjustment: below a level where the family-wise error stays below it.
+
+    Args:
+        p: Of a family of tests; None where there was none, which then does not count.
+
+    Returns:
+        Adjusted values in the same places.
+
+    Example:
+        >>> holm([0.01, None, 0.04, 0.03])
+        [0.03, None, 0.06, 0.06]
+    """
+    tested = sorted((value, place) for place, value in enumerate(p) if value is not None)
+    adjusted: list[float | None] = [None] * len(p)
+    highest = 0.0
+    for rank, (value, place) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * value))
+        adjusted[place] = highest
+    return adjusted

@@ -19,7 +19,13 @@ WHY_UNDEFINED = {
     "r2": "labels do not vary",
     "loa_lower": "a spread needs two records",
     "loa_upper": "a spread needs two records",
+    "calibration_slope": "scores do not vary",
+    "calibration_intercept": "scores do not vary",
 }
+NAMES = (
+    *("rmse", "mae", "pearson_r", "r2", "bias", "loa_lower", "loa_upper"),
+    *("calibration_slope", "calibration_intercept"),
+)
 
 
 def statistic(label: Floats, score: Floats) -> Statistic:
@@ -27,7 +33,7 @@ def statistic(label: Floats, score: Floats) -> Statistic:
     error = score - label
     bias = error.mean()
     y, label_unit = _standard(label)
-    s, _ = _standard(score)
+    s, score_unit = _standard(score)
     e = error - bias  # everything is centred, so that no digits cancel in the powers
     ones = np.ones_like(y)
     parts = np.stack([ones, y, s, y * y, s * s, y * s, e, e * e, error**2, np.abs(error)], axis=1)
@@ -39,6 +45,8 @@ def statistic(label: Floats, score: Floats) -> Statistic:
         # what is left of a variance when all drawn values are the same is rounding
         y_var, s_var = (np.where(v < 1e-12, np.nan, v) for v in (yy - y1**2, ss - s1**2))
         spread = np.sqrt(np.maximum(ee - e1**2, 0) * n / np.where(n > 1, n - 1, np.nan))
+        slope = (ys - y1 * s1) / s_var * (label_unit / score_unit)
+        measured, predicted = label.mean() + label_unit * y1, score.mean() + score_unit * s1
         return {
             "rmse": np.sqrt(square),
             "mae": size,
@@ -47,6 +55,8 @@ def statistic(label: Floats, score: Floats) -> Statistic:
             "bias": bias + e1,
             "loa_lower": bias + e1 - NORMAL_95 * spread,
             "loa_upper": bias + e1 + NORMAL_95 * spread,
+            "calibration_slope": slope,
+            "calibration_intercept": measured - slope * predicted,
         }
 
     return of
@@ -68,6 +78,7 @@ def _estimates(label: Floats, score: Floats) -> dict[str, float]:
         r2 = metrics.r2_score(label, score)
         if np.ptp(score) > 0:
             r = float(pearson_corrcoef(torch.from_numpy(score), torch.from_numpy(label)))
+    ours = statistic(label, score)(np.ones((1, len(label))))
     return {
         "rmse": float(np.sqrt(metrics.mean_squared_error(label, score))),
         "mae": float(metrics.mean_absolute_error(label, score)),
@@ -76,6 +87,7 @@ def _estimates(label: Floats, score: Floats) -> dict[str, float]:
         "bias": float(error.mean()),
         "loa_lower": float(error.mean() - NORMAL_95 * deviation),
         "loa_upper": float(error.mean() + NORMAL_95 * deviation),
+        **{k: float(ours[k][0]) for k in ("calibration_slope", "calibration_intercept")},
     }
 
 
@@ -94,6 +106,8 @@ def regression_rows(
     rmse, mae, bias (predicted minus measured) and the Bland-Altman limits of agreement (bias +-
     1.96 standard deviations of the difference) are in the unit of the label. r2 is 1 minus the
     mean squared error over the variance: below 0 the mean of the label would have done better.
+    calibration_slope and calibration_intercept are those of the least-squares line of the measured
+    on the predicted value: 1 and 0 are right, a slope below 1 says that predictions spread too far.
 
     Args:
         label: ``(N,)`` measured.
@@ -115,8 +129,7 @@ def regression_rows(
     everyone = {None: np.ones(len(label), bool)}
     for group, mask in (everyone | dict(groups or {})).items():
         if not mask.any():
-            names = ["rmse", "mae", "pearson_r", "r2", "bias", "loa_lower", "loa_upper"]
-            rows += [no_records(name, group, level) for name in names]
+            rows += [no_records(name, group, level) for name in NAMES]
             continue
         y, s, p = label[mask], score[mask], patient[mask]
         values = replicate(statistic(y, s), p, draws=draws, seed=seed)
