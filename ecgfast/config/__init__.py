@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -153,6 +153,38 @@ class Augment:
     mask_count: tuple[int, int] = (0, 0)
     mask_s: tuple[float, float] = (0.1, 0.5)
     lead_dropout_p: float = 0.0
+
+    @property
+    def draws(self) -> bool:
+        """Whether two views of a record can differ at all."""
+        return replace(self, mask_s=Augment.mask_s) != Augment()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projector:
+    """What pretraining puts on the encoder, and leaves behind when it is done.
+
+    Attributes:
+        dim: P, what the loss compares; none is that of the embedding.
+        hidden: Width of the layers between; none is that of the embedding.
+        layers: How many linear layers; 0 compares the embeddings themselves.
+        batch_norm: After each layer but the last.
+    """
+
+    dim: int | None = None
+    hidden: int | None = None
+    layers: int = 2
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "hidden"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"projector.{name} must be 1 or more, got {size}")
+        if self.layers < 0:
+            raise ValueError(f"projector.layers must not be negative, got {self.layers}")
+        if self.layers == 0 and (self.dim or self.hidden or self.batch_norm):
+            raise ValueError("projector.layers 0 has no dim, no hidden and no batch_norm to set")
 
 
 @dataclass(frozen=True, kw_only=True)

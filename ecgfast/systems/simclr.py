@@ -1,0 +1,27 @@
+"""Wiring of SimCLR: two augmented views of a record."""
+
+from __future__ import annotations
+
+from ecgfast.config.simclr import Config
+from ecgfast.methods.simclr import SimCLR
+from ecgfast.systems.parts import make_encoder, settled_recipe
+from ecgfast.systems.views import make_projector, make_run, make_views, open_records
+from ecgfast.train.fit import Run
+
+
+def build(config: Config) -> Run:
+    """From the configuration to what trains and what it trains on."""
+    signal = config.signal
+    source = open_records(config)
+    recipe = settled_recipe(signal, source)
+    encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
+    method = SimCLR(
+        encoder,
+        make_projector(config.projector, config.encoder.embedding_dim),
+        make_views(config.augment, signal, recipe),
+        temperature=config.temperature,
+        mask_patients=config.mask_patients,
+        gather=config.gather,
+        optim=config.optim,
+    )
+    return make_run(config, source, method, model=model, recipe=recipe)

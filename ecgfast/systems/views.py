@@ -1,0 +1,114 @@
+"""What systems that compare views share: the layers between, and a run of all parts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ecgfast.config import Augment as AugmentConfig
+from ecgfast.config import Projector as ProjectorConfig
+from ecgfast.config import Signal
+from ecgfast.data.sampler import StepSampler
+from ecgfast.data.source import Source, open_source
+from ecgfast.models.heads import Projector
+from ecgfast.systems.parts import augmentation, check_source, preparation
+from ecgfast.train.batches import Batches, Sampler
+from ecgfast.train.contract import Contract, Records
+from ecgfast.train.errors import RunError
+from ecgfast.train.fit import Run
+from ecgfast.train.method import Method
+from ecgfast.transforms.augment import Augment
+from ecgfast.transforms.recipes import Recipe
+
+
+def open_records(config: Any) -> Source:
+    """The records of a configuration, of the leads, rate and length that it says."""
+    data, signal = config.data, config.signal
+    source = open_source(
+        data.paths, data.splits, signal=signal, patients=data.patients, limit=data.limit
+    )
+    check_source(source, signal, chosen=True)
+    return source
+
+
+def make_views(
+    config: AugmentConfig, signal: Signal, recipe: dict[str, Any] | None, *, parts: int = 1
+) -> Augment:
+    """The layer that draws a view of a prepared record, or of one of its equal parts.
+
+    Raises:
+        RunError: A number is out of its range, or takes more samples than there are.
+    """
+    fs, samples = signal.fs, signal.samples
+    if recipe is not None:
+        fs, samples = Recipe.from_dict(recipe).result(fs, samples)
+    samples //= parts
+    layer = augmentation(config, fs=fs)
+    spec, out = layer.spec, layer.spec.length(samples)
+    wrong = ""
+    if not 0 < out <= samples:
+        wrong = f"crop_s {config.crop_s:g} s is longer than"
+    elif spec.shift_samples() > samples:
+        wrong = f"shift_s {config.shift_s:g} s is longer than"
+    elif config.mask_count[1] and spec.whole_samples(config.mask_s)[1] > out:
+        wrong = f"mask_s reaches {config.mask_s[1]:g} s, more than is left of"
+    elif config.warp_strength > 0 and spec.warp_knots + 2 > samples:
+        wrong = f"warp_strength needs {spec.warp_knots + 2} samples, more than there are in"
+    if wrong:
+        what = "a record" if parts == 1 else f"one of {parts} parts of a record"
+        raise RunError(
+            f"error[augment] {wrong} {what}, {samples / fs:g} s ({samples} samples at {fs:g} Hz): "
+            f"lower --augment.{wrong.split()[0]}",
+            code=2,
+        )
+    return layer
+
+
+def make_projector(config: ProjectorConfig, embedding_dim: int) -> Projector:
+    """What the loss sees embeddings through."""
+    return Projector(
+        embedding_dim,
+        config.dim or embedding_dim,
+        hidden=config.hidden or embedding_dim,
+        layers=config.layers,
+        batch_norm=config.batch_norm,
+    )
+
+
+def make_run(
+    config: Any,
+    source: Source,
+    method: Method,
+    *,
+    model: dict[str, Any],
+    recipe: dict[str, Any] | None,
+    sampler: Sampler | None = None,
+) -> Run:
+    """A run of a method that needs no labels.
+
+    Args:
+        config: Of the system.
+        source: The records.
+        method: What trains.
+        model: How the contract describes the encoder.
+        recipe: The settled words of the signal's recipe, if it names one.
+        sampler: As ``Batches`` takes it; records in shuffled order if none.
+    """
+    fit = config.fit
+    batches = Batches(
+        source.dataset,
+        preparation(config.signal, recipe),
+        sampler or partial(StepSampler, len(source), fit.batch_size, seed=fit.seed),
+        seed=fit.seed,
+        batch_size=fit.batch_size,
+        workers=config.data.workers,
+        names=source.names,
+    )
+    contract = Contract(
+        signal=config.signal,
+        recipe=recipe,
+        model=model,
+        synthetic=source.synthetic,
+        trained_on=Records.of(source.column("record_id")),
+    )
+    return Run(method, batches, contract, config)
