@@ -84,13 +84,13 @@ def test_learns_a_class_by_threshold():
 
 def test_threshold_is_strict_and_nan_stays_nan():
     method = make("classification", threshold=18.0)
-    got = method.targets(torch.tensor([17.9, 18.0, 18.1, torch.nan]))
+    got = method.task.target(torch.tensor([17.9, 18.0, 18.1, torch.nan]))
     torch.testing.assert_close(got, torch.tensor([0.0, 0.0, 1.0, torch.nan]), equal_nan=True)
 
 
 def test_refuses_labels_that_are_no_class():
     with pytest.raises(ValueError, match=r"must be 0 or 1, got \[17.0\] in 1 of 3 records"):
-        make("classification").targets(torch.tensor([0.0, 17.0, torch.nan]))
+        make("classification").task.target(torch.tensor([0.0, 17.0, torch.nan]))
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
@@ -198,7 +198,7 @@ def test_scale_travels_with_the_head():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [({"task": "rank"}, "regression or classification"), ({"loss": "l1"}, "mse or huber")],
+    [({"task": "rank"}, "classification or multiclass"), ({"loss": "l1"}, "mse, huber or rmse")],
 )
 def test_refuses(words, message):
     with pytest.raises(ValueError, match=message):

@@ -202,4 +202,4 @@ def test_labels_that_teach_nothing_are_refused(tmp_path):
 def test_classes_may_be_their_own_label_and_the_threshold_is_strict(tmp_path):
     finetune.build(config(tmp_path, task="classification", label="sex"))
     run = finetune.build(config(tmp_path, task="classification", threshold=18.0))
-    assert run.method.targets(torch.tensor([18.0, 18.5])).tolist() == [0.0, 1.0]
+    assert run.method.task.target(torch.tensor([18.0, 18.5])).tolist() == [0.0, 1.0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -263,3 +263,84 @@ class Fit:
         for name in ("micro_batch", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"fit.{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What all training on a label has in common: the label, on whom, and what chooses the weights.
+
+    Attributes:
+        init: Folder of a pretrained encoder; empty starts from random weights.
+        data: Where records come from; its splits are the ones to train on.
+        validation: Part that chooses the weights to keep; empty needs keep=last.
+        label: Column of the manifest.
+        task: regression of the label; classification, whether it is above the threshold; or
+            multiclass, which of its names it is (text, or numbers that are codes).
+        threshold: The positive class is label > threshold, strictly; none means that the label
+            itself is 0 or 1.
+        half: Take about half of the patients, by a hash of their ids: to train a metric on the
+            first and a head on the second, as published. Holds for the validation part, too.
+        train_on: File of the patients to train on, one id a line; empty takes all.
+        train_on_sha256: Of that file; filled in by the run. Another content is refused.
+        fraction: Share of the training patients whose labels are used; smaller shares are nested
+            in larger ones.
+        class_weight: Of the loss of each class: none; balanced, records over classes times records
+            of the class; or a number, how many times a record of the positive class counts.
+        zscore: The head learns z-scores of the training labels, and gives the label's unit all the
+            same.
+        hidden: Width of the head's hidden layer; 0 is a linear head.
+        head_dropout: Before the last layer.
+        validate_every: Steps between two looks at the validation part; 0 takes an epoch, or a
+            fiftieth of the run if that is more.
+        patience: End the run after so many looks in a row without a better one; 0 never does.
+        keep: Weights that are kept: the best on the validation part, or the last (B8).
+        dropout_at_test: Leaves the head's dropout on at test, as the published code does (B7).
+    """
+
+    init: str = ""
+    data: Store = field(default_factory=Store)
+    validation: str = "val"
+    label: str = "mpcwp"
+    task: Literal["regression", "classification", "multiclass"] = "regression"
+    threshold: float | None = None
+    half: Literal["all", "first", "second"] = "all"
+    train_on: str = ""
+    train_on_sha256: str = ""
+    fraction: float = 1.0
+    class_weight: Literal["none", "balanced"] | float = "none"
+    zscore: bool = True
+    hidden: int = 128
+    head_dropout: float = 0.3
+    validate_every: int = 0
+    patience: int = 0
+    keep: Literal["best", "last"] = "best"
+    dropout_at_test: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
+        for name in ("validate_every", "patience", "hidden"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.head_dropout < 1:
+            raise ValueError(f"head_dropout must lie in [0, 1), got {self.head_dropout}")
+        if not self.validation and self.keep == "best":
+            raise ValueError("keep=best needs a validation part; name one, or take keep=last")
+        if not self.validation and self.patience:
+            raise ValueError("patience needs a validation part; name one, or take patience=0")
+        if self.task != "classification" and self.threshold is not None:
+            raise ValueError("threshold belongs to task=classification")
+        if self.train_on_sha256 and not self.train_on:
+            raise ValueError("train_on_sha256 is of the file train_on, which is not named")
+        self._check_weight()
+
+    def _check_weight(self) -> None:
+        weight = self.class_weight
+        if weight != "none" and self.task == "regression":
+            raise ValueError("class_weight belongs to task=classification or multiclass")
+        if isinstance(weight, str):
+            return
+        if self.task == "multiclass":
+            raise ValueError("a number as class_weight belongs to task=classification")
+        if not 0 < weight < float("inf"):
+            raise ValueError(f"class_weight must be positive, got {weight}")

@@ -5,59 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecgfast.config import Encoder, Fit, Optim, Signal, Store
+from ecgfast.config import Encoder, Fit, Labelled, Optim, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """A head on an encoder: regression of a value, or classification at a threshold.
+class Config(Labelled):
+    """A head on an encoder: a value, a class at a threshold, or one of several classes.
 
     Attributes:
-        init: Folder of a pretrained encoder; empty starts from random weights.
         signal: The signal contract; with init, the encoder's own holds and a different one is
             refused.
-        data: Where records come from; its splits are the ones to train on.
-        validation: Part that chooses the weights to keep; empty needs keep=last.
-        label: Column of the manifest.
-        task: regression of the label, or classification.
-        threshold: The positive class is label > threshold, strictly; none means that the label
-            itself is 0 or 1.
         freeze: Train the head alone (linear probe).
-        hidden: Width of the head's hidden layer; 0 is a linear head.
-        head_dropout: Before the last layer.
-        fraction: Share of the training patients whose labels are used; smaller shares are nested
-            in larger ones.
+        loss: Of a regression, on errors in units of the training labels' standard deviation (of the
+            label, without zscore): their mean square; the Huber loss, which bends at 1; or the root
+            of the mean square of a batch.
+        head_lr: Learning rate of the head; none is that of optim.
+        layer_decay: Factor of the learning rate from each stage of the encoder to the one below
+            it; 1 moves all alike.
         encoder: The network; with init all but its dropout is that of the pretraining.
-        validate_every: Steps between two looks at the validation part; 0 takes an epoch, or a
-            fiftieth of the run if that is more.
-        keep: Weights that are kept: the best on the validation part, or the last (B8).
-        dropout_at_test: Leaves the head's dropout on at test, as the published code does (B7).
         optim: How the parameters move.
         fit: How long, on what, and where to.
     """
 
-    init: str = ""
     signal: Signal = field(default_factory=lambda: Signal(band=(0.5, 40.0)))
-    data: Store = field(default_factory=Store)
-    validation: str = "val"
-    label: str = "mpcwp"
-    task: Literal["regression", "classification"] = "regression"
-    threshold: float | None = None
     freeze: bool = False
-    hidden: int = 128
-    head_dropout: float = 0.3
-    fraction: float = 1.0
+    loss: Literal["mse", "huber", "rmse"] = "mse"
+    head_lr: float | None = None
+    layer_decay: float = 1.0
     encoder: Encoder = field(default_factory=Encoder)
-    validate_every: int = 0
-    keep: Literal["best", "last"] = "best"
-    dropout_at_test: bool = False
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4, weight_decay=0.0))
     fit: Fit = field(default_factory=lambda: Fit(steps=2_000, batch_size=64, out="runs/finetune"))
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
-        if not self.validation and self.keep == "best":
-            raise ValueError("keep=best needs a validation part; name one, or take keep=last")
-        if self.task == "regression" and self.threshold is not None:
-            raise ValueError("threshold belongs to task=classification")
+        super().__post_init__()
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.head_lr is not None and self.head_lr <= 0:
+            raise ValueError(f"head_lr must be positive, got {self.head_lr}")
+        if self.freeze and self.layer_decay != 1:
+            raise ValueError("layer_decay moves the encoder, which freeze holds still")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ecgfast.config import Signal
-from ecgfast.data.dataset import patient_codes
+from ecgfast.data.dataset import Records, patient_codes
 from ecgfast.data.records import DataError
-from ecgfast.data.split import nested_fraction
+from ecgfast.data.split import half, listed, nested_fraction
 from ecgfast.data.store import ECGStore
 from ecgfast.data.store_format import restore
 from ecgfast.data.synthetic import make_cohort
@@ -30,12 +31,19 @@ class Joined(Dataset[dict[str, Tensor]]):
     Args:
         parts: Map-style data sets.
         keep: Places in all of them together.
+        label: Of each kept record, where the parts do not know it; float32.
     """
 
-    def __init__(self, parts: Sequence[Any], keep: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Any],
+        keep: NDArray[np.int64],
+        label: NDArray[np.float32] | None = None,
+    ) -> None:
         self.parts = parts
         self.ends = np.cumsum([len(part) for part in parts])
         self.keep = keep
+        self.label = label
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -44,7 +52,8 @@ class Joined(Dataset[dict[str, Tensor]]):
         place = int(self.keep[index])
         part = int(np.searchsorted(self.ends, place, side="right"))
         begin = int(self.ends[part - 1]) if part else 0
-        return {**self.parts[part][place - begin], "index": torch.tensor(index)}
+        item = {**self.parts[part][place - begin], "index": torch.tensor(index)}
+        return item if self.label is None else {**item, "label": torch.tensor(self.label[index])}
 
 
 class Made(Dataset[dict[str, Tensor]]):
@@ -85,12 +94,18 @@ class Source:
         table: record_id, patient_id, and what else the manifests say.
         signals: What each store holds, by its name.
         synthetic: Whether any of it is made up.
+        label: The column that was asked for, if one was.
+        classes: The names that it takes, if it is one of names: ``label`` is a place among these.
+        unknown: How many records were left out because their label is another name, by the name.
     """
 
     dataset: Joined
     table: pd.DataFrame
     signals: dict[str, Signal]
     synthetic: bool
+    label: str | None = None
+    classes: tuple[str, ...] | None = None
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -109,6 +124,15 @@ class Source:
         """A column of the table."""
         return self.table[name].to_numpy()
 
+    def labels(self) -> NDArray[np.float64]:
+        """What each record is labelled with: a number, or the place of its name among classes."""
+        assert self.label is not None
+        column = self.table[self.label]
+        if self.classes is None:
+            return column.to_numpy().astype(np.float64)
+        place = {name: i for i, name in enumerate(self.classes)}
+        return np.array([place[name] for name in class_names(column)], dtype=np.float64)
+
     def patients(self) -> NDArray[np.int64]:
         """A code of each record's patient; a record of nobody known is a patient of its own."""
         names = self.table["patient_id"].fillna("").astype(str).tolist()
@@ -116,9 +140,18 @@ class Source:
 
     def take(self, rows: NDArray[np.int64]) -> Source:
         """Some of the records."""
-        dataset = Joined(self.dataset.parts, self.dataset.keep[rows])
-        table = self.table.iloc[rows].reset_index(drop=True)
-        return Source(dataset, table, self.signals, self.synthetic)
+        label = None if self.dataset.label is None else self.dataset.label[rows]
+        dataset = Joined(self.dataset.parts, self.dataset.keep[rows], label)
+        return replace(self, dataset=dataset, table=self.table.iloc[rows].reset_index(drop=True))
+
+    def half(self, which: Literal["first", "second"]) -> Source:
+        """The records of about half of the patients; see ``split.half``."""
+        return self.take(half(self.table, which))
+
+    def of_patients(self, names: list[str]) -> tuple[Source, list[str]]:
+        """The records of listed patients, and those of the list who have none here."""
+        rows, absent = listed(self.table, names)
+        return self.take(rows), absent
 
     def fraction(self, share: float, *, seed: int, label: str) -> Source:
         """The records of a share of the patients; see ``split.nested_fraction``."""
@@ -133,6 +166,7 @@ def open_source(
     patients: int,
     label: str | None = None,
     limit: int = 0,
+    classes: Sequence[str] | None = None,
 ) -> Source:
     """Opens stores, or makes the SYNTHETIC cohort if there are none.
 
@@ -143,21 +177,54 @@ def open_source(
         patients: Of the SYNTHETIC cohort, which is always the same one.
         label: Column to learn; records without it are left out.
         limit: The first so many records; 0 is all.
+        classes: For a label of names (numbers are names, too): these, in this order, and records of
+            other names are left out and counted. An empty list takes all names there are, sorted.
 
     Raises:
         DataError: A store cannot be read, or there are no such records.
     """
-    source = _open(paths, splits, label) if paths else _make(splits, signal, patients, label)
-    return source.take(np.arange(min(limit, len(source)))) if limit else source
+    text = label is not None and classes is not None
+    if paths:
+        source = _open(paths, splits, label, text)
+    else:
+        source = _make(splits, signal, patients, label, text)
+    if limit:
+        source = source.take(np.arange(min(limit, len(source))))
+    source = replace(source, label=label)
+    return _classed(source, classes) if text and classes is not None else source
 
 
-def _open(paths: Sequence[str], splits: Sequence[str], label: str | None) -> Source:
+def class_names(column: pd.Series[Any]) -> list[str]:
+    """The values of a column as names: 3.0 is "3"."""
+    numbers = (int, float, np.number)
+    return [f"{v:g}" if isinstance(v, numbers) else str(v).strip() for v in column]
+
+
+def _classed(source: Source, classes: Sequence[str]) -> Source:
+    names = class_names(source.table[source.label])
+    known = tuple(classes) or tuple(sorted(set(names)))
+    inside = np.array([name in known for name in names], dtype=bool)
+    if not inside.any():
+        raise DataError(
+            f"error[label] none of {len(names)} records has a {source.label} that was learned: "
+            f"{', '.join(sorted(set(names))[:5])} are here, {', '.join(known[:5])} were learned"
+        )
+    unknown = Counter(name for name in names if name not in known)
+    kept = replace(source.take(np.flatnonzero(inside)), classes=known, unknown=dict(unknown))
+    labels = kept.labels().astype(np.float32)
+    return replace(kept, dataset=Joined(kept.dataset.parts, kept.dataset.keep, labels))
+
+
+def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: bool) -> Source:
     twice = {path for path in paths if list(paths).count(path) > 1}
     if twice:
         raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
     stores = {f"store {path}": ECGStore.open(path) for path in paths}
-    parts = [store.dataset(splits, label) for store in stores.values()]
-    tables = [store.manifest.iloc[store.select(splits, label)] for store in stores.values()]
+    rows = [store.select(splits, label, text=text) for store in stores.values()]
+    numbers = None if text else label
+    pairs = list(zip(stores.values(), rows, strict=True))
+    parts = [Records(store, index, numbers) for store, index in pairs]
+    tables = [store.manifest.iloc[index] for store, index in pairs]
     shared = [n for n in tables[0].columns if all(n in table.columns for table in tables)]
     return Source(
         dataset=Joined(parts, np.arange(sum(map(len, parts)))),
@@ -167,7 +234,9 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None) -> Sou
     )
 
 
-def _make(splits: Sequence[str], signal: Signal, patients: int, label: str | None) -> Source:
+def _make(
+    splits: Sequence[str], signal: Signal, patients: int, label: str | None, text: bool
+) -> Source:
     if signal.stored_recipe:
         raise DataError(f"error[recipe] {SYNTHETIC} has been through no recipe")
     if patients < 1:
@@ -189,7 +258,12 @@ def _make(splits: Sequence[str], signal: Signal, patients: int, label: str | Non
             f"error[empty_split] no record of {SYNTHETIC} of {patients} patients is in "
             f"{', '.join(splits)}; take more --data.patients"
         )
-    labels = None if label is None else table[label].to_numpy(np.float32)
+    if label is not None and not text and not pd.api.types.is_numeric_dtype(table[label]):
+        raise DataError(
+            f"error[label] column {label!r} of {SYNTHETIC} holds text, not numbers; its classes "
+            "can be learned: --task multiclass"
+        )
+    labels = None if label is None or text else table[label].to_numpy(np.float32)
     patient = patient_codes(table["patient_id"].tolist(), table["record_id"].tolist())
     whole = Joined([Made(ecg, patient, labels)], np.arange(len(ecg)))
     return Source(whole, table, {SYNTHETIC: signal}, synthetic=True).take(rows)

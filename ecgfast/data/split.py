@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from ecgfast.data.labels import read_table
 from ecgfast.data.records import DataError
 
 SPLITS = ("train", "val", "test")
+MOST_LIST = 64 * 2**20  # bytes of a list of patients
 
 
 def patients(manifest: pd.DataFrame) -> pd.Series[str]:
@@ -109,7 +111,8 @@ def nested_fraction(
 
     Patients are drawn within strata of the label (its values, or fifths where there are more than
     ten), so that a small part has what the whole has. Each stratum that is not empty gives at least
-    one patient. A patient's stratum is that of the largest value of the records.
+    one patient. A patient's stratum is that of the largest value of the records; where the label is
+    a text, that of the rarest.
 
     Args:
         manifest: Of the records to choose from, of one split say.
@@ -123,10 +126,11 @@ def nested_fraction(
     usable = np.ones(len(manifest), dtype=bool)
     stratum = pd.Series("", index=sorted(set(whose)))
     if label is not None:
-        values = pd.to_numeric(manifest[label], errors="coerce").to_numpy()
+        text = not pd.api.types.is_numeric_dtype(manifest[label])
+        values = _rarity(manifest[label]) if text else manifest[label].to_numpy(np.float64)
         usable = ~np.isnan(values)
         top = pd.Series(values[usable]).groupby(whose[usable]).max()
-        if top.nunique() > 10:
+        if top.nunique() > 10 and not text:
             top = pd.qcut(top, 5, labels=False, duplicates="drop")
         stratum = top.astype(str)
     chosen: set[str] = set()
@@ -137,5 +141,60 @@ def nested_fraction(
     return np.flatnonzero(inside & usable)
 
 
-def _draw(seed: int, name: str) -> bytes:
+def half(manifest: pd.DataFrame, which: Literal["first", "second"]) -> NDArray[np.int64]:
+    """Positions of the records of about half of the patients.
+
+    On which side a patient is, a hash of the id says: it is the same in every store and split.
+    """
+    sides = [_draw("half", name)[0] % 2 == 0 for name in patients(manifest)]
+    return np.flatnonzero(np.array(sides, dtype=bool) == (which == "first"))
+
+
+def read_patients(path: str | Path) -> tuple[list[str], str]:
+    """Reads a list of patients, one id a line; a first line ``patient_id`` or an empty one is none.
+
+    A record of nobody known is named ``record:`` and its id, as :func:`patients` does.
+
+    Args:
+        path: Of a text file of at most 64 MB.
+
+    Returns:
+        The ids, each once, and the SHA-256 of the file.
+
+    Raises:
+        DataError: There is no such file, it is no text, or it names nobody.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"error[patients] there is no {path}")
+    if path.stat().st_size > MOST_LIST:
+        raise DataError(f"error[patients] {path} has more than {MOST_LIST} bytes")
+    content = path.read_bytes()
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"error[patients] {path} is no text: {error}") from None
+    names = [line for line in lines if line]
+    names = list(dict.fromkeys(names[names[:1] == ["patient_id"] :]))
+    if not names:
+        raise DataError(f"error[patients] {path} names nobody: one patient id a line is needed")
+    return names, hashlib.sha256(content).hexdigest()
+
+
+def listed(manifest: pd.DataFrame, names: list[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Positions of the records of listed patients, and those of the list who have none."""
+    whose = patients(manifest)
+    here = set(whose)
+    return np.flatnonzero(whose.isin(names).to_numpy()), [n for n in names if n not in here]
+
+
+def _rarity(text: pd.Series[Any]) -> NDArray[np.float64]:
+    """A number for each text, the larger the rarer; NaN where there is none."""
+    names = text.where(text.notna(), "").astype(str).str.strip()
+    counts = names[names != ""].value_counts()
+    order = sorted(counts.index, key=lambda name: (-counts[name], name))
+    return names.map({name: float(i) for i, name in enumerate(order)}).to_numpy(np.float64)
+
+
+def _draw(seed: int | str, name: str) -> bytes:
     return hashlib.sha256(f"{seed} {name}".encode()).digest()

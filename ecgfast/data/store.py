@@ -122,11 +122,17 @@ class ECGStore:
         return restore(self.steps(index), self._gain[index], bool(self._gaps[index]))
 
     def select(
-        self, splits: Iterable[str] = ("all",), label: str | None = None, limit: int = 0
+        self,
+        splits: Iterable[str] = ("all",),
+        label: str | None = None,
+        limit: int = 0,
+        *,
+        text: bool = False,
     ) -> NDArray[np.int64]:
         """Positions of the records of some splits; with a label, only of those that have it.
 
-        `all` is every record that is not in test, also one without a split.
+        `all` is every record that is not in test, also one without a split. A label is a column of
+        numbers, or with `text` one of any kind, in which an empty text is no label.
         """
         splits = tuple(splits)
         known = set(self.manifest["split"]) | {"all", "train", "val", "test"}
@@ -139,9 +145,14 @@ class ECGStore:
             if label not in self.manifest:
                 names = [c for c in self.manifest.columns if c not in COLUMNS]
                 raise DataError(f"error[label] no column {label!r}; there are {', '.join(names)}")
-            if not pd.api.types.is_numeric_dtype(self.manifest[label]):
-                raise DataError(f"error[label] column {label!r} holds text, not numbers")
+            if not text and not pd.api.types.is_numeric_dtype(self.manifest[label]):
+                raise DataError(
+                    f"error[label] column {label!r} holds text, not numbers; its classes can be "
+                    "learned: --task multiclass"
+                )
             chosen &= self.manifest[label].notna()
+            if text:
+                chosen &= self.manifest[label].astype(str).str.strip() != ""
         found = np.flatnonzero(chosen.to_numpy())
         if not len(found):
             have = self.manifest["split"].replace("", "none").value_counts().to_dict()

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ecgfast.config import Optim
-from ecgfast.data.records import DataError
 from ecgfast.data.source import open_source
 from ecgfast.methods.finetune import Finetune
 from ecgfast.systems.finetune import Loaded, load_run
@@ -69,8 +68,16 @@ def predict(
     if label is None and contract.task is not None:
         label = contract.task["label"]
     paths = [str(store)] if isinstance(store, str | Path) else [str(path) for path in store]
+    task = contract.task
+    ours = task is not None and label == task["label"]
     source = open_source(
-        paths, splits, signal=contract.signal, patients=patients, label=label, limit=limit
+        paths,
+        splits,
+        signal=contract.signal,
+        patients=patients,
+        label=label,
+        limit=limit,
+        classes=task.get("classes") if ours and task is not None else None,
     )
     check_source(source, contract.signal)
     place = torch.device(_device() if device == "auto" else device)
@@ -95,7 +102,7 @@ def predict(
         **{name: source.column(name) for name in extra if name in source.table},
     }
     if label is not None:
-        known["label"] = _labels(source.column(label), label, contract.task)
+        known["label"] = source.labels()
     return known | {name: torch.cat(values).numpy() for name, values in found.items()}
 
 
@@ -166,27 +173,6 @@ def check_together(runs: Sequence[str | Path]) -> None:
                 f"error[ensemble] {run} differs from {runs[0]} in its signal: "
                 f"{describe(contract)} and {describe(first)}"
             )
-
-
-def _labels(values: NDArray[Any], label: str, task: dict[str, Any] | None) -> NDArray[np.float64]:
-    """Numbers; of several classes the place of each name among the classes of the run."""
-    if task is None or task["kind"] != "multiclass":
-        return values.astype(np.float64)
-    place = {str(name): i for i, name in enumerate(task["classes"])}
-    codes = np.array([place.get(_name(value), -1) for value in values], dtype=np.float64)
-    if (codes < 0).any():
-        unknown = sorted({_name(value) for value in values[codes < 0]})
-        raise DataError(
-            f"error[label] {int((codes < 0).sum())} of {len(codes)} records have a {label} that "
-            f"the run has not learned: {', '.join(unknown[:5])}; it knows {', '.join(place)}"
-        )
-    return codes
-
-
-def _name(value: Any) -> str:
-    """A class by its name; 2.0 is 2."""
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)
 
 
 def _method(loaded: Loaded) -> torch.nn.Module:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ecgfast.config import Signal
 
 VERSION = 1
+MOST_CLASSES = 64
 MOST = 65_536  # of any size that a contract names: what is built from a file must stay small
 
 
@@ -56,7 +57,8 @@ class Contract:
         model: Class of the encoder and its ``arguments``, plain values.
         head: The same of the head, if there is one.
         task: What the head gives: ``kind``, ``label``, ``threshold``, ``mean`` and ``sd`` of the
-            training labels (a regression gives z-scores of these), ``dropout_at_test``.
+            training labels (a regression gives z-scores of these; None for names), ``classes`` of a
+            multiclass in the order of the head's logits, ``dropout_at_test``.
         synthetic: Whether any of it was learned from made ECGs.
         step: Optimiser steps that the run has taken.
         weights_step: After which of them the weights were kept.
@@ -239,13 +241,21 @@ def from_json(content: Any) -> Contract:
         if content["task"] is None:
             return None
         found = _expect(content["task"], dict, "task")
-        if found["kind"] not in ("regression", "classification"):
+        if found["kind"] not in ("regression", "classification", "multiclass"):
             raise ValueError(f"task.kind is {found['kind']!r}")
         _expect(found["label"], str, "task.label")
         _expect(found["dropout_at_test"], bool, "task.dropout_at_test")
+        several = found["kind"] == "multiclass"
         for name in ("mean", "sd", "threshold"):
-            if name != "threshold" or found[name] is not None:
+            if found[name] is not None or (name != "threshold" and not several):
                 _expect(found[name], (int, float), f"task.{name}")
+        if several:
+            names = [_expect(n, str, "task.classes") for n in _classes(found["classes"])]
+            if len(set(names)) < len(names):
+                raise ValueError("task.classes must differ")
+        outputs = (content["head"] or {}).get("arguments", {}).get("outputs", 1)
+        if outputs != (len(found["classes"]) if several else 1):
+            raise ValueError(f"the head has {outputs} outputs, the task {found['kind']} another")
         return found
 
     model, trained_on = part("model"), records("trained_on")
@@ -268,6 +278,13 @@ def from_json(content: Any) -> Contract:
         pretrained_on=records("pretrained_on"),
         sha256={k: _expect(v, str, f"sha256.{k}") for k, v in sha256.items()},
     )
+
+
+def _classes(names: Any) -> list[Any]:
+    found: list[Any] = _expect(names, list, "task.classes")
+    if not 2 <= len(found) <= MOST_CLASSES:
+        raise ValueError(f"task.classes has {len(found)} names, 2 to {MOST_CLASSES} are allowed")
+    return found
 
 
 def _expect(value: Any, kind: type | tuple[type, ...], place: str) -> Any:

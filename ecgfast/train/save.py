@@ -97,6 +97,7 @@ class Save(Callback):
         self.path = path
         self.every = every
         self.interrupt = interrupt
+        self.ended = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """From now on a signal waits for the end of its step."""
@@ -107,10 +108,13 @@ class Save(Callback):
     ) -> None:
         """Saves, if it is time."""
         step, stop = trainer.global_step, self.interrupt.by is not None
+        self.ended = trainer.should_stop  # by a callback before: validation improves no more
         if trainer.world_size > 1:  # all ranks save and stop at the same step
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop or step % self.every == 0 or step == trainer.max_steps:
+        if stop or self.ended or step % self.every == 0 or step == trainer.max_steps:
             trainer.save_checkpoint(self.path)
+        if self.ended:
+            return
         if stop and step < trainer.max_steps:
             self.interrupt.by = self.interrupt.by or signal.SIGINT
             trainer.should_stop = True
@@ -118,8 +122,9 @@ class Save(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds on how many processes the run trains."""
+        """Adds on how many processes the run trains, and whether it has ended early."""
         checkpoint["world_size"] = trainer.world_size
+        checkpoint["ended"] = self.ended
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]

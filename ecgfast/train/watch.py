@@ -79,12 +79,14 @@ class KeepBest(Callback):
     Args:
         rows: Gets the numbers.
         every: Steps between two looks; the last step always has one.
+        patience: Ends the run after so many looks in a row without a better score; 0 never does.
     """
 
-    def __init__(self, rows: Log, *, every: int) -> None:
+    def __init__(self, rows: Log, *, every: int, patience: int = 0) -> None:
         self.rows = rows
         self.every = every
-        self.best: dict[str, Any] = {"val_loss": math.inf, "step": 0, "weights": {}}
+        self.patience = patience
+        self.best: dict[str, Any] = {"val_loss": math.inf, "step": 0, "weights": {}, "worse": 0}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -97,7 +99,11 @@ class KeepBest(Callback):
             self.rows.more = self._score(trainer, pl_module)
         loss = self.rows.more["val_loss"]
         if loss < self.best["val_loss"]:
-            self.best = {"val_loss": loss, "step": step, "weights": weights_of(pl_module)}
+            weights = weights_of(pl_module)
+            self.best = {"val_loss": loss, "step": step, "weights": weights, "worse": 0}
+        else:
+            self.best["worse"] += 1
+        trainer.should_stop = 0 < self.patience <= self.best["worse"]  # Save ends it with this step
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -105,7 +111,7 @@ class KeepBest(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the best so far."""
-        self.best = state_dict
+        self.best = {"worse": 0, **state_dict}
 
     @torch.no_grad()
     def _score(self, trainer: Trainer, method: Method) -> dict[str, float]:

@@ -1,0 +1,178 @@
+"""What a label asks of a head: targets, losses, scores, and how an epoch is judged."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber_loss,
+    mse_loss,
+)
+from torchmetrics import CatMetric
+from torchmetrics.functional.classification import binary_auroc
+
+Kind = Literal["regression", "classification", "multiclass"]
+Loss = Literal["mse", "huber", "rmse"]
+ROOT = 1e-6  # under the published root: its gradient at 0 is finite
+
+
+class Task(nn.Module):
+    """A regression, a class at a threshold, or one of several classes.
+
+    What a head gives is called output: ``(N,)``, a value in the label's unit or a logit, or ``(N,
+    C)``, a logit a class. Labels are ``(N,)``; NaN is none, and is left out of every loss.
+
+    Args:
+        kind: Which of the three. The label of several classes is the number of the class.
+        threshold: Of a class: positive is label > threshold, strictly; none takes a label that is
+            0 or 1.
+        loss: Of a regression: errors squared, Huber's (which bends at 1), or the root of their mean
+            square over the batch.
+        class_weights: What a record of each class counts, ``(C,)``, 2 for a class at a threshold;
+            none counts all alike. Sums of weighted losses are divided by the number of records.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        threshold: float | None = None,
+        loss: Loss = "mse",
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in get_args(Kind):
+            raise ValueError(f"task must be regression, classification or multiclass, got {kind}")
+        if loss not in get_args(Loss):
+            raise ValueError(f"loss must be mse, huber or rmse, got {loss}")
+        if class_weights is not None and kind == "regression":
+            raise ValueError("class_weights belong to classes, got task regression")
+        self.kind = kind
+        self.threshold = threshold
+        self.loss = loss
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        # nothing to say about NaN: a record without label never gets here
+        self.said = CatMetric(nan_strategy="disable")
+        self.true = CatMetric(nan_strategy="disable")
+
+    def output(self, values: Tensor) -> Tensor:
+        """From what a head gives, ``(N, outputs)``."""
+        return values.float() if self.kind == "multiclass" else values[:, 0].float()
+
+    def target(self, label: Tensor) -> Tensor:
+        """What is learnt from labels ``(N,)``: themselves, or 0 and 1; NaN stays NaN.
+
+        Raises:
+            ValueError: Classes without a threshold are not 0 or 1.
+        """
+        if self.kind != "classification":
+            return label.float()
+        if self.threshold is not None:
+            return torch.where(label.isnan(), label, (label > self.threshold).to(label)).float()
+        wrong = ~(label.isnan() | (label == 0) | (label == 1))
+        if wrong.any():
+            raise ValueError(
+                f"labels of a class must be 0 or 1, got {label[wrong].tolist()[:5]} in "
+                f"{int(wrong.sum())} of {len(label)} records: set --threshold, or --task regression"
+            )
+        return label.float()
+
+    def losses(self, output: Tensor, label: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Loss of every record, ``(N,)``; NaN where there is no label, with a gradient of zero.
+
+        Args:
+            output: See above.
+            label: ``(N,)``.
+            scale: Of a regression: the unit that errors are counted in. Under ``rmse`` these are
+                squares, of which ``forward`` takes the root.
+        """
+        target = self.target(label)
+        known = ~target.isnan()
+        if self.kind == "multiclass":
+            classes = torch.where(known, target, 0).long()
+            losses = cross_entropy(output, classes, reduction="none")
+        elif self.kind == "classification":
+            clean = torch.where(known, target, output.detach())
+            losses = binary_cross_entropy_with_logits(output, clean, reduction="none")
+        else:
+            clean = torch.where(known, target, output.detach())
+            criterion = huber_loss if self.loss == "huber" else mse_loss
+            losses = criterion(output / scale, clean / scale, reduction="none")
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[torch.where(known, target, 0).long()]
+        return torch.where(known, losses, torch.nan)
+
+    def forward(self, output: Tensor, label: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Mean loss of the records that have a label; 0 where none has. Arguments as of losses."""
+        labelled = ~label.isnan()
+        losses = torch.where(labelled, self.losses(output, label, scale), 0.0)
+        mean = losses.sum() / labelled.sum().clamp(min=1)
+        if self.kind != "regression" or self.loss != "rmse":
+            return mean
+        return torch.where(labelled.any(), (mean + ROOT).sqrt(), 0.0)
+
+    def score(self, output: Tensor) -> Tensor:
+        """The value ``(N,)``, the probability of the class ``(N,)``, or of each ``(N, C)``."""
+        if self.kind == "multiclass":
+            return output.softmax(dim=-1)
+        return output if self.kind == "regression" else output.sigmoid()
+
+    def keep(self, output: Tensor, label: Tensor) -> None:
+        """Keeps what was said and what was true, until it is judged."""
+        target = self.target(label)
+        known = ~target.isnan()
+        self.said.update(output[known])
+        self.true.update(target[known])
+
+    def judge(self) -> dict[str, Tensor]:
+        """Judges all that was kept, of all ranks, at once; nothing is kept afterwards.
+
+        Returns:
+            ``val_loss``, the number that chooses weights (the root mean squared error in the
+            label's unit, or the mean cross entropy, weighted as in training), and what is worth a
+            curve beside it. An area under a curve is NaN where a class or all others are missing;
+            of several classes it is the mean of those that are not, each against all others.
+        """
+        outputs, targets = whole(self.said), whole(self.true)
+        if len(targets) == 0:
+            raise ValueError(
+                "no record of the validation part has a label: choose another label or part"
+            )
+        if self.kind == "regression":
+            rmse = mse_loss(outputs, targets).sqrt()
+            return {"val_loss": rmse, "val_rmse": rmse}
+        if self.kind == "classification":
+            weights = None if self.class_weights is None else self.class_weights[targets.long()]
+            loss = binary_cross_entropy_with_logits(outputs, targets, weight=weights)
+            return {"val_loss": loss, "val_auroc": _auroc(outputs.sigmoid(), targets)}
+        outputs = outputs.reshape(len(targets), -1)
+        classes = targets.long()
+        areas = torch.stack(
+            [
+                _auroc(probability, (classes == c).float())
+                for c, probability in enumerate(outputs.softmax(dim=1).unbind(dim=1))
+            ]
+        )
+        return {
+            "val_loss": self.losses(outputs, targets).mean(),
+            "val_auroc": areas.nanmean(),
+            "val_accuracy": (outputs.argmax(dim=1) == classes).float().mean(),
+        }
+
+
+def whole(kept: CatMetric) -> Tensor:
+    """All that a metric kept, of all ranks, flat; the metric is empty afterwards."""
+    values = torch.as_tensor(kept.compute()) if kept.update_called else torch.zeros(0)
+    kept.reset()
+    return values.flatten()
+
+
+def _auroc(scores: Tensor, targets: Tensor) -> Tensor:
+    both = 0 < targets.sum() < len(targets)
+    return torch.as_tensor(binary_auroc(scores, targets.long()) if both else torch.nan)
