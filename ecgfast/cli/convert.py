@@ -28,6 +28,20 @@ def options(parser: Parser) -> None:
     )
     parser.add_argument("--records", default="", help="list of records in SOURCE, one a line")
     reading_options(parser)
+    shaping_options(parser)
+    parser.add_argument("--labels", default="", help="csv or parquet with a row a record")
+    parser.add_argument("--id-column", default="record_id", help="its column of record ids")
+    parser.add_argument(
+        "--id-pattern", default="", help="expression whose group is the id: 'exam_(\\d+)'"
+    )
+    parser.add_argument("--patient-column", default="", help="its column of patient ids")
+    parser.add_argument("--sex-male", default="1", help="what its column sex calls male in numbers")
+    parser.add_argument("--workers", type=int, default=-1, help="processes; -1 as many as it pays")
+    parser.add_argument("--overwrite", action="store_true", help="replace the store that is there")
+
+
+def shaping_options(parser: Parser) -> None:
+    """What becomes of a record on its way to its shape, for all commands that read files."""
     parser.add_argument(
         "--derive-leads",
         action="store_true",
@@ -50,19 +64,10 @@ def options(parser: Parser) -> None:
         default="",
         help="ISSUE=keep or ISSUE=reject, with commas; errors are rejected, the rest is kept",
     )
-    parser.add_argument("--labels", default="", help="csv or parquet with a row a record")
-    parser.add_argument("--id-column", default="record_id", help="its column of record ids")
-    parser.add_argument(
-        "--id-pattern", default="", help="expression whose group is the id: 'exam_(\\d+)'"
-    )
-    parser.add_argument("--patient-column", default="", help="its column of patient ids")
-    parser.add_argument("--sex-male", default="1", help="what its column sex calls male in numbers")
-    parser.add_argument("--workers", type=int, default=-1, help="processes; -1 as many as it pays")
-    parser.add_argument("--overwrite", action="store_true", help="replace the store that is there")
 
 
 def reading_options(parser: Parser) -> None:
-    """How files are read, for convert and inspect."""
+    """How files are read, for all commands that read files."""
     parser.add_argument(
         "--format",
         type=Literal["auto", "wfdb", "mat", "text"],
@@ -81,8 +86,7 @@ def reading_options(parser: Parser) -> None:
 def run(words: Namespace) -> None:
     """Converts and says what became of the records."""
     from ecgfast.config import LEADS, Signal
-    from ecgfast.data.checks import parse_policy
-    from ecgfast.data.convert import Plan, convert
+    from ecgfast.data.convert import convert
 
     leads = LEADS if words.leads == "all" else lead_names(words.leads, "--leads")
     try:
@@ -90,16 +94,7 @@ def run(words: Namespace) -> None:
         recipe = _recipe(words.recipe, signal) if words.recipe else None
     except ValueError as error:
         raise Fail(2, f"error: {error}") from None
-    plan = Plan(
-        signal=signal,
-        recipe=recipe,
-        reading=reading(words),
-        policy=parse_policy(filter(None, words.policy.split(","))),
-        derive=words.derive_leads,
-        fill_gaps_ms=words.fill_gaps,
-        crop=words.crop,
-        min_seconds=words.min_seconds,
-    )
+    plan = planned(words, signal, recipe)
     try:
         outcome = convert(
             words.source,
@@ -141,6 +136,23 @@ def _recipe(name: str, signal: Any) -> Any:
         recipe = recipe.unscaled()
     recipe.result(signal.fs, signal.samples)
     return OneRecord(recipe)
+
+
+def planned(words: Namespace, signal: Any, recipe: Any = None) -> Any:
+    """What shall become of records, from the words."""
+    from ecgfast.data.checks import parse_policy
+    from ecgfast.data.convert import Plan
+
+    return Plan(
+        signal=signal,
+        recipe=recipe,
+        reading=reading(words),
+        policy=parse_policy(filter(None, words.policy.split(","))),
+        derive=words.derive_leads,
+        fill_gaps_ms=words.fill_gaps,
+        crop=words.crop,
+        min_seconds=words.min_seconds,
+    )
 
 
 def reading(words: Namespace) -> Any:

@@ -6,6 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+QUANTITIES = {  # of labels by column: how they are called, and their unit
+    "mpcwp": ("mPCWP", "mmHg"),
+    "lvef": ("LVEF", "%"),
+    "age": ("age", "years"),
+    "af": ("atrial fibrillation", ""),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

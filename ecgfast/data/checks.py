@@ -54,6 +54,7 @@ FATAL = {
     "unreadable",
     "unsafe_path",
 }
+ASK_FOR_FEWER = "--leads NAMES asks for fewer"  # where a command can
 # what is said of millivolts as recorded, and not after a recipe
 OF_RAW_SIGNALS = {"amplitude_outlier", "lead_relation", "saturation", "unit_suspect"}
 
@@ -152,7 +153,7 @@ def _missing(leads: tuple[str, ...], here: list[str], named: tuple[str, ...]) ->
         return []
     there = " ".join(here) or f"its signals are called {', '.join(named[:12])}"
     text = f"{len(here)} of {len(leads)} leads are there ({there})"
-    way = f"missing: {' '.join(absent)}; --leads NAMES asks for fewer"
+    way = f"missing: {' '.join(absent)}; {ASK_FOR_FEWER}"
     if {"I", "II"} <= set(here) and set(absent) <= {"III", "aVR", "aVL", "aVF"}:
         way = f"{', '.join(absent)} can be derived exactly: --derive-leads"
     message = f"{text}; {way}"

@@ -190,7 +190,7 @@ def convert(
     begun = writer.done
     if workers < 0:  # starting a process takes as long as reading some hundred records
         workers = (os.cpu_count() or 1) if len(items) - begun > 1500 else 0
-    results: Iterable[Ready] = _results(items[begun:], plan, workers)
+    results: Iterable[Ready] = prepared(items[begun:], plan, workers)
     for ready in progress(results, begun, len(items)) if progress else results:
         _put(writer, ready, plan)
     joined: list[Joined] = []
@@ -323,8 +323,14 @@ def _chunks(items: list[Item]) -> Iterator[list[Item]]:
         at += size
 
 
-def _results(items: list[Item], plan: Plan, workers: int) -> Iterator[Ready]:
-    """Results in the order of the items."""
+def prepared(items: list[Item], plan: Plan, workers: int = 0) -> Iterator[Ready]:
+    """Reads and prepares records: one result an item, in their order, whatever is wrong with them.
+
+    Args:
+        items: What to read.
+        plan: What shall become of them.
+        workers: Processes; 0 reads here. A record that takes its process down is named.
+    """
     if workers < 1 or len(items) <= CHUNK:
         for chunk in _chunks(items):
             yield from _whole(chunk, _chunk(chunk, plan))

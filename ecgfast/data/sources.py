@@ -126,7 +126,7 @@ def find(
                 "looked for .hea, or else .mat; text and archives need --format text"
             )
         items += found
-    return _with_ids(items)
+    return with_ids(items)
 
 
 def read(items: Iterable[Item], reading: Reading) -> Iterator[tuple[Item, ECG | BadRecord]]:
@@ -298,8 +298,11 @@ def _listed(folder: Path, records: Path) -> list[Item]:
     return items
 
 
-def _with_ids(items: list[Item]) -> list[Item]:
-    """The file's name; where two files share it, the path; where two folders share that, both."""
+def with_ids(items: list[Item]) -> list[Item]:
+    """Gives each item its id.
+
+    The file's name; where two files share it, the path; where two folders share that, both.
+    """
     ids = [item.stem for item in items]
     longer = (lambda item: item.key, lambda item: f"{Path(item.root).name}/{item.key}", _absolute)
     for longer_id in longer:

@@ -6,13 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ecgfast.config import QUANTITIES
+
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-QUANTITIES = {
-    "mpcwp": ("mPCWP", "mmHg"),
-    "lvef": ("LVEF", "%"),
-    "age": ("age", "years"),
-    "af": ("atrial fibrillation", ""),
-}
 METRICS = {
     "auroc": "AUROC",
     "auprc": "AUPRC (average precision)",
