@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "systems": {
         "config",
         "data",
+        "eval",
         "losses",
         "methods",
         "miners",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ecgfast.data.records import DataError
 
 
-def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
-    """Writes columns, in their order."""
+def write_table(path: str | Path | IO[bytes], columns: Mapping[str, ArrayLike]) -> None:
+    """Writes columns, in their order, to a path or an open file."""
     pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
 
 

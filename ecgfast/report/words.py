@@ -11,6 +11,7 @@ from ecgfast.config import QUANTITIES
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRICS = {
     "auroc": "AUROC",
+    "auroc_macro": "AUROC, mean over the classes",
     "auprc": "AUPRC (average precision)",
     "brier": "Brier score",
     "accuracy": "accuracy",

@@ -1,0 +1,377 @@
+"""What gives scores of test records from the labels of a few: a linear model, training, a vote."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ecgfast.config import Encoder, Signal, finetune
+from ecgfast.config.labeleff import Config, Start, Tune
+from ecgfast.data.source import Source
+from ecgfast.eval.probe import linear_probe
+from ecgfast.methods.dtw_knn import distances, vote
+from ecgfast.miners.distance import Distance, InputDistance, rate_factor
+from ecgfast.systems.finetune import build, load_run
+from ecgfast.systems.parts import make_encoder, preparation, prepared_fs, settled_recipe
+from ecgfast.train.batches import seed_draws
+from ecgfast.train.checkpoint import write_at_once
+from ecgfast.train.contract import Contract
+from ecgfast.train.errors import RunError
+from ecgfast.train.fit import fit
+from ecgfast.transforms.signal import Prepare
+
+Floats = NDArray[np.floating[Any]]
+Scored = tuple[Floats, dict[str, Any]]  # of the test records, and what is worth telling
+BATCH = 256
+COLUMNS = 64  # labelled records whose distances are one file of the cache
+# of Fit: what does not change what a step computes
+FREE = ("accelerator", "devices", "strategy", "progress", "log_every", "checkpoint_every", "out")
+
+
+class Cohort(NamedTuple):
+    """Records that are learned from and scored.
+
+    Attributes:
+        train: Those whose patients are drawn from; all of them have a label.
+        test: Those that are scored.
+        target: ``(N,)`` of the training records: the class or the value.
+        test_target: Of the test records.
+        patient: ``(N,)`` codes of the training records.
+        test_patient: Of the test records.
+        sha256: Of who is where with which label.
+    """
+
+    train: Source
+    test: Source
+    target: NDArray[np.float64]
+    test_target: NDArray[np.float64]
+    patient: NDArray[np.int64]
+    test_patient: NDArray[np.int64]
+    sha256: str
+
+
+class Network(NamedTuple):
+    """Random weights that all starts share the shape of, and what they are fed.
+
+    Attributes:
+        encoder: Of the first run, or as it was asked for.
+        signal: Also.
+        recipe: Words of ``signal.recipe``, if it has one.
+    """
+
+    encoder: Encoder
+    signal: Signal
+    recipe: dict[str, Any] | None
+
+
+class Learner(Protocol):
+    """What a line of the table does."""
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """All that decides its scores but the subset, as plain values."""
+
+    def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
+        """Scores of the test records from the labels of some training records."""
+
+
+def learner(
+    start: Start, config: Config, cohort: Cohort, contracts: dict[str, Contract], network: Network
+) -> Learner:
+    """What a start stands for."""
+    if start.distance is not None:
+        return Voting(cast(Distance, start.distance), config, cohort, network)
+    kind = Linear if start.how == "logistic" else Trained
+    return kind(start, config, cohort, contracts, network)
+
+
+class _FromWeights:
+    """What starts from an encoder: of a run, or drawn."""
+
+    def __init__(
+        self,
+        start: Start,
+        config: Config,
+        cohort: Cohort,
+        contracts: dict[str, Contract],
+        network: Network,
+    ) -> None:
+        self.start, self.config, self.cohort = start, config, cohort
+        self.contracts, self.network = contracts, network
+
+    def weights(self, seed: int) -> dict[str, Any]:
+        """What decides the weights that a seed begins from."""
+        run = self.start.run(seed)
+        if run is None:
+            return {
+                "weights": f"random, seed {seed}",
+                "encoder": dataclasses.asdict(self.network.encoder),
+                "signal": dataclasses.asdict(self.network.signal),
+                "recipe": self.network.recipe,
+            }
+        contract = self.contracts[run]
+        return {
+            "weights": contract.sha256["encoder.safetensors"],
+            "signal": dataclasses.asdict(contract.signal),
+            "recipe": contract.recipe,
+        }
+
+
+class Linear(_FromWeights):
+    """A linear model on embeddings, which are computed once for each encoder."""
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """See ``Learner``."""
+        return {"how": "logistic", **self.weights(seed)}
+
+    def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
+        """See ``Learner``."""
+        train, test = self._embeddings(seed)
+        # no label is needed for means and deviations: all training records tell them
+        mean, spread = train.mean(axis=0), train.std(axis=0)
+        spread[spread < 1e-6 * max(float(spread.max(initial=0.0)), 1e-12)] = 1.0
+        cohort = self.cohort
+        found = linear_probe(
+            (train[rows] - mean) / spread,
+            cohort.target[rows],
+            cohort.patient[rows],
+            classes=self.config.task != "regression",
+        )
+        facts = {"penalty": found.penalty, "penalty_folds": found.folds}
+        return found.score((test - mean) / spread), facts
+
+    def _embeddings(self, seed: int) -> tuple[Floats, Floats]:
+        key = digest({**self.weights(seed), "cohort": self.cohort.sha256})
+        path = Path(self.config.out, "embeddings", f"{key[:24]}.npz")
+        shapes = len(self.cohort.train), len(self.cohort.test)
+
+        def compute() -> dict[str, Floats]:
+            encoder, prepare = self._encoder(seed)
+            sides = {"train": self.cohort.train, "test": self.cohort.test}
+            return {name: embed(encoder, prepare, of, self.config) for name, of in sides.items()}
+
+        found = cached(path, compute, shapes=dict(zip(("train", "test"), shapes, strict=True)))
+        return found["train"].astype(np.float64), found["test"].astype(np.float64)
+
+    def _encoder(self, seed: int) -> tuple[nn.Module, Prepare]:
+        run = self.start.run(seed)
+        if run is not None:
+            loaded = load_run(run)
+            return loaded.encoder, loaded.prepare
+        seed_draws(seed, step=-1)  # as training from random weights draws them
+        signal = self.network.signal
+        encoder, _ = make_encoder(self.network.encoder, num_leads=len(signal.leads))
+        return encoder.eval(), preparation(signal, self.network.recipe)
+
+
+class Trained(_FromWeights):
+    """A head, or the whole network, trained on the subset by the same number of steps."""
+
+    @property
+    def tune(self) -> Tune:
+        """How it is trained."""
+        return self.config.probe if self.start.how == "probe" else self.config.full
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """See ``Learner``."""
+        how = dataclasses.asdict(self.config.fit)
+        return {
+            "how": self.start.how,
+            **self.weights(seed),
+            "tune": dataclasses.asdict(self.tune),
+            "fit": {name: value for name, value in how.items() if name not in (*FREE, "seed")},
+            "validation": self.config.validation,
+        }
+
+    def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
+        """See ``Learner``."""
+        config, cohort = self.config, self.cohort
+        if "train_on" not in {field.name for field in dataclasses.fields(finetune.Config)}:
+            raise RunError("error[how] probe and full are not ready here; take logistic", code=2)
+        out = Path(config.out, "runs", name)
+        patients = cohort.train.take(rows).table
+        chosen = out.with_suffix(".patients")
+        chosen.parent.mkdir(parents=True, exist_ok=True)
+        names = patients["patient_id"].where(
+            patients["patient_id"] != "", "record:" + patients["record_id"]
+        )
+        chosen.write_text("".join(f"{patient}\n" for patient in sorted(set(names))))
+        words: dict[str, Any] = dict(
+            init=self.start.run(seed) or "",
+            signal=finetune.Config().signal if self.start.runs else self.network.signal,
+            data=config.data,
+            validation=config.validation,
+            label=config.label,
+            task=config.task,
+            threshold=config.threshold,
+            freeze=self.start.how == "probe",
+            hidden=self.tune.hidden,
+            head_dropout=self.tune.head_dropout,
+            encoder=self.network.encoder,
+            keep="best" if config.validation else "last",
+            optim=self.tune.optim,
+            train_on=str(chosen),
+            fit=dataclasses.replace(config.fit, seed=seed, out=str(out)),
+        )
+        how = finetune.Config(**words)
+        with contextlib.redirect_stdout(io.StringIO()):  # hundreds of runs would say the same
+            fit(build, how)
+        loaded = load_run(out)
+        assert loaded.head is not None
+        facts = {"steps": loaded.contract.step, "weights_step": loaded.contract.weights_step}
+        model = nn.Sequential(loaded.encoder, loaded.head)
+        given = embed(model, loaded.prepare, cohort.test, config).astype(np.float64)
+        if not config.keep_runs:
+            shutil.rmtree(out)
+            chosen.unlink()
+        if config.task == "regression":
+            return given[:, 0], facts
+        return 1 / (1 + np.exp(-given[:, 0])), facts
+
+
+class Voting:
+    """Nearest neighbours as signals: distances are computed once, for all subsets."""
+
+    def __init__(
+        self, distance: Distance, config: Config, cohort: Cohort, network: Network
+    ) -> None:
+        self.distance, self.config, self.cohort, self.network = distance, config, cohort, network
+        self.matrix: Floats | None = None
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """See ``Learner``."""
+        return {"how": "vote", "k": self.config.neighbours.k, **self._measured()}
+
+    def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
+        """See ``Learner``."""
+        if self.matrix is None:
+            self.matrix = self._matrix()
+        k = self.config.neighbours.k
+        voted = vote(self.matrix[:, rows], self.cohort.target[rows], k=k)
+        return voted, {"neighbours": min(k, len(rows))}
+
+    def _measured(self) -> dict[str, Any]:
+        how = self.config.neighbours
+        warped = {"cost": how.cost, "radius": how.radius} if self.distance == "dtw" else {}
+        return {
+            "distance": self.distance,
+            **warped,
+            "fs": how.fs,
+            "signal": dataclasses.asdict(self.network.signal),
+            "recipe": self.network.recipe,
+        }
+
+    def _matrix(self) -> Floats:
+        """Distances ``(N, M)`` of test records from training records, block by block."""
+        how, cohort = self.config.neighbours, self.cohort
+        prepare = preparation(self.network.signal, self.network.recipe)
+        own = prepared_fs(self.network.signal, self.network.recipe)
+        try:
+            factor = rate_factor(own, None if how.fs is None else min(how.fs, own))
+        except ValueError as error:
+            raise RunError(f"error[neighbours] {error} (--neighbours.fs)", code=2) from error
+        radius = None if how.radius is None else round(how.radius * own * factor[0] / factor[1])
+        measure = InputDistance(self.distance, cost=how.cost, radius=radius, resample=factor)
+        place = device(self.config)
+        key = digest({**self._measured(), "cohort": cohort.sha256})
+        folder = Path(self.config.out, "distances", f"{self.distance}-{key[:24]}")
+        begins = range(0, len(cohort.train), COLUMNS)
+        blocks, queries = [], None
+        for number, begin in enumerate(begins):
+            rows = np.arange(begin, min(begin + COLUMNS, len(cohort.train)))
+
+            def compute(rows: NDArray[np.int64] = rows) -> dict[str, Floats]:
+                nonlocal queries
+                if queries is None:
+                    queries = signals(measure, prepare, cohort.test, place)
+                some = signals(measure, prepare, cohort.train.take(rows), place)
+                return {"distance": distances(measure, queries, some).cpu().numpy()}
+
+            shape = len(cohort.test)
+            found = cached(folder / f"{number:05d}.npz", compute, shapes={"distance": shape})
+            blocks.append(found["distance"])
+        return np.concatenate(blocks, axis=1)
+
+
+def signals(
+    measure: InputDistance, prepare: Prepare, source: Source, place: torch.device
+) -> torch.Tensor:
+    """Prepared records at the rate of the comparison, ``(N, L, T)``, without gaps."""
+    loader = DataLoader(source.dataset, batch_size=BATCH)
+    parts = []
+    for batch in loader:
+        given = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
+        ecg = prepare.to(place)(*given).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        parts.append(measure.resampled(ecg))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def embed(model: nn.Module, prepare: Prepare, source: Source, config: Config) -> Floats:
+    """What a model gives for each record, ``(N, D)`` float32."""
+    place = device(config)
+    model, prepare = model.to(place).eval(), prepare.to(place)
+    parts = []
+    for batch in DataLoader(source.dataset, batch_size=BATCH, num_workers=config.data.workers):
+        given = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
+        ecg = prepare(*given).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        parts.append(model(ecg).float().cpu())
+    found: Floats = torch.cat(parts).numpy()
+    return found
+
+
+def cached(
+    path: Path, compute: Callable[[], dict[str, Floats]], *, shapes: dict[str, int]
+) -> dict[str, Floats]:
+    """Arrays of a file, which is made if it is not there or cannot be read.
+
+    Args:
+        path: Of an npz; its name says what it is of.
+        compute: Makes the arrays.
+        shapes: Rows that each must have.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in shapes}
+        if all(found[name].shape[:1] == (rows,) for name, rows in shapes.items()):
+            return found
+    found = compute()
+    content: dict[str, Any] = {**found}
+    write_at_once(path, lambda file: np.savez(file, **content))
+    return found
+
+
+def network_of(config: Config, contracts: dict[str, Contract], train: Source) -> Network:
+    """Shape and signal of what has no run: those of the first run, so that all are alike."""
+    first = next(iter(contracts.values()), None)
+    if first is None:
+        recipe = settled_recipe(config.signal, train)
+        return Network(config.encoder, config.signal, recipe)
+    known = {field.name for field in dataclasses.fields(Encoder)}
+    arguments = {k: v for k, v in first.model["arguments"].items() if k in known}
+    return Network(Encoder(**arguments), first.signal, first.recipe)
+
+
+def device(config: Config) -> torch.device:
+    """As ``fit.accelerator`` names it; auto takes a GPU if there is one."""
+    kind = config.fit.accelerator
+    gpu = kind in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
