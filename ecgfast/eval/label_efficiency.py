@@ -174,6 +174,11 @@ def reach(
         raise ValueError(
             f"fraction and values must be (F,) each, fractions growing, got {x.shape} and {y.shape}"
         )
+    return _reach(x, y, target, falling)
+
+
+def _reach(x: Floats, y: Floats, target: float, falling: bool) -> tuple[float | None, str]:
+    """``reach`` on a curve that is monotone already."""
     if falling:
         y, target = -y, -target
     tolerance = 1e-12 * max(1.0, abs(target))
@@ -234,8 +239,8 @@ def label_ratio(
     found = np.empty((draws, len(x)))
     for i, rows in enumerate(drawn if seeds > 1 else ()):
         goals = monotone(second[rows].mean(0), falling=falling)
-        mean = first[rows].mean(0)
-        found[i] = [_place(*reach(x, mean, goal, falling=falling)) for goal in goals]
+        curve = monotone(first[rows].mean(0), falling=falling)
+        found[i] = [_place(*_reach(x, curve, goal, falling)) for goal in goals]
     rows_out = []
     for j, (share, target) in enumerate(zip(x, targets, strict=True)):
         at, state = reach(x, first.mean(0), float(target), falling=falling)
