@@ -12,9 +12,9 @@ from ecgfast.eval.comparison import differences as differences
 from ecgfast.eval.comparison import holm as holm
 from ecgfast.eval.delong import delong as delong
 from ecgfast.eval.gap import gap_rows as gap_rows
-from ecgfast.eval.multiclass import multiclass_rows as multiclass_rows
 from ecgfast.eval.label_efficiency import label_ratio as label_ratio
 from ecgfast.eval.label_efficiency import over_seeds as over_seeds
+from ecgfast.eval.multiclass import multiclass_rows as multiclass_rows
 from ecgfast.eval.probe import linear_probe as linear_probe
 from ecgfast.eval.projection import project as project
 from ecgfast.eval.ranking import ranking_rows as ranking_rows
