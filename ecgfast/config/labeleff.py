@@ -133,7 +133,8 @@ class Config:
             labels come on top of every share. logistic and votes never see it.
         test: Part that is scored.
         label: Column of the manifest.
-        task: regression of the label, or classification.
+        task: regression of the label; classification, whether it is above the threshold; or
+            multiclass, which of its names it is.
         threshold: The positive class is label > threshold, strictly; none means that the label
             itself is 0 or 1.
         fractions: Shares of the patients; each lies in the next larger one.
@@ -144,7 +145,8 @@ class Config:
         neighbours: How neighbours vote.
         fit: Steps, batch size and device of probe and full; its seed and out are the sweep's.
         reference: Name of the start that all others are compared with; empty is the first.
-        metric: What the table and the curve show; empty is auroc for a class, mae for a value.
+        metric: What the table and the curve show; empty is auroc for a class (auroc_macro for
+            several), mae for a value.
         bootstrap: Draws of test patients.
         keep_runs: Keeps the folders of probe and full, weights included.
         out: Folder of the sweep; an interrupted one goes on.
@@ -157,7 +159,7 @@ class Config:
     validation: str = "val"
     test: str = "test"
     label: str = "mpcwp"
-    task: Literal["regression", "classification"] = "regression"
+    task: Literal["regression", "classification", "multiclass"] = "regression"
     threshold: float | None = None
     fractions: tuple[float, ...] = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
     seeds: int = 5
@@ -185,7 +187,7 @@ class Config:
             raise ValueError(f"fractions must differ, got {list(self.fractions)}")
         if self.seeds < 1 or self.bootstrap < 1:
             raise ValueError("seeds and bootstrap must be 1 or more")
-        if self.task == "regression" and self.threshold is not None:
+        if self.task != "classification" and self.threshold is not None:
             raise ValueError("threshold belongs to task=classification")
         if self.metric and self.metric not in METRICS[self.task]:
             raise ValueError(

@@ -26,7 +26,7 @@ class Subset(NamedTuple):
     Attributes:
         rows: In the table they were drawn from.
         patients: How many patients that is.
-        positives: How many records are of the last class; none for a value.
+        positives: How many records are of the second of two classes; else none.
         positive_patients: How many patients have one.
     """
 
@@ -85,7 +85,9 @@ def draw_subsets(
                 )
             count = len(set(whose[rows]))
             positive = rows[target[rows] == target.max()]
-            told = (len(positive), len(set(whose[positive]))) if classes else (None, None)
+            told: tuple[int, int] | tuple[None, None] = (None, None)
+            if classes and len(set(target)) == 2:
+                told = (len(positive), len(set(whose[positive])))
             drawn[fraction, seed] = Subset(rows, count, *told)
     return drawn
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -151,7 +152,10 @@ class Linear(_FromWeights):
             classes=self.config.task != "regression",
         )
         facts = {"penalty": found.penalty, "penalty_folds": found.folds}
-        return found.score((test - mean) / spread), facts
+        score = found.score((test - mean) / spread)
+        if self.config.task == "multiclass" and score.ndim == 1:
+            score = np.stack([1 - score, score], axis=1)
+        return score, facts
 
     def _embeddings(self, seed: int) -> tuple[Floats, Floats]:
         key = digest({**self.weights(seed), "cohort": self.cohort.sha256})
@@ -199,8 +203,6 @@ class Trained(_FromWeights):
     def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
         """See ``Learner``."""
         config, cohort = self.config, self.cohort
-        if "train_on" not in {field.name for field in dataclasses.fields(finetune.Config)}:
-            raise RunError("error[how] probe and full are not ready here; take logistic", code=2)
         out = Path(config.out, "runs", name)
         patients = cohort.train.take(rows).table
         chosen = out.with_suffix(".patients")
@@ -209,7 +211,7 @@ class Trained(_FromWeights):
             patients["patient_id"] != "", "record:" + patients["record_id"]
         )
         chosen.write_text("".join(f"{patient}\n" for patient in sorted(set(names))))
-        words: dict[str, Any] = dict(
+        how = finetune.Config(
             init=self.start.run(seed) or "",
             signal=finetune.Config().signal if self.start.runs else self.network.signal,
             data=config.data,
@@ -226,7 +228,6 @@ class Trained(_FromWeights):
             train_on=str(chosen),
             fit=dataclasses.replace(config.fit, seed=seed, out=str(out)),
         )
-        how = finetune.Config(**words)
         with contextlib.redirect_stdout(io.StringIO()):  # hundreds of runs would say the same
             fit(build, how)
         loaded = load_run(out)
@@ -239,7 +240,9 @@ class Trained(_FromWeights):
             chosen.unlink()
         if config.task == "regression":
             return given[:, 0], facts
-        return 1 / (1 + np.exp(-given[:, 0])), facts
+        if config.task == "multiclass":
+            return softmax(given, axis=1), facts
+        return expit(given[:, 0]), facts
 
 
 class Voting:
@@ -260,7 +263,10 @@ class Voting:
         if self.matrix is None:
             self.matrix = self._matrix()
         k = self.config.neighbours.k
-        voted = vote(self.matrix[:, rows], self.cohort.target[rows], k=k)
+        label = self.cohort.target[rows]
+        if self.config.task == "multiclass":
+            label = (label[:, None] == np.unique(self.cohort.target)).astype(np.float64)
+        voted = vote(self.matrix[:, rows], label, k=k)
         return voted, {"neighbours": min(k, len(rows))}
 
     def _measured(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def label_table(config: Config, found: Sweep) -> dict[str, Any]:
             "part": config.test,
             "records": len(cohort.test),
             "patients": len(set(cohort.test_patient)),
-            "positives": None if config.task == "regression" else int(cohort.test_target.sum()),
+            "positives": int(cohort.test_target.sum()) if config.task == "classification" else None,
         },
         "subsets": [
             {

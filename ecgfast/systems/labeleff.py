@@ -144,7 +144,9 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
 def _open(config: Config, signal: Signal) -> Cohort:
     """Training and test records that have a label, without a patient in both."""
 
-    def part(splits: tuple[str, ...], limit: int = 0) -> Source:
+    def part(
+        splits: tuple[str, ...], limit: int = 0, classes: tuple[str, ...] | None = None
+    ) -> Source:
         return open_source(
             config.data.paths,
             splits,
@@ -152,9 +154,12 @@ def _open(config: Config, signal: Signal) -> Cohort:
             patients=config.data.patients,
             label=config.label,
             limit=limit,
+            classes=classes,
         )
 
-    train, test = part(config.data.splits, config.data.limit), part((config.test,))
+    several = config.task == "multiclass"
+    train = part(config.data.splits, config.data.limit, () if several else None)
+    test = part((config.test,), classes=train.classes)
     patient, test_patient = train.patients(), test.patients()
     shared = set(test_patient) & set(patient)
     if shared:
@@ -166,10 +171,12 @@ def _open(config: Config, signal: Signal) -> Cohort:
         )
     target = _target(config, train, "training")
     test_target = _target(config, test, config.test)
-    if config.task != "regression" and len(set(test_target)) < 2:
+    kinds = len(train.classes or (0, 1))
+    if config.task != "regression" and len(set(test_target)) < kinds:
         raise DataError(
-            f"error[label] all {len(test)} records of {config.test} are of one class: nothing can "
-            "be told apart; choose another --threshold, or split again"
+            f"error[label] {len(test)} records of {config.test} have {len(set(test_target))} of "
+            f"{kinds} classes: the others cannot be told apart; choose another --threshold or "
+            "label, or split again"
         )
     sha256 = digest([cohort_hash(source.table, config.label) for source in (train, test)])
     return Cohort(train, test, target, test_target, patient, test_patient, sha256)
@@ -177,8 +184,8 @@ def _open(config: Config, signal: Signal) -> Cohort:
 
 def _target(config: Config, source: Source, what: str) -> NDArray[np.float64]:
     """What is learned: the value, or 0 and 1."""
-    label = source.column(config.label).astype(np.float64)
-    if config.task == "regression":
+    label = source.labels()
+    if config.task != "classification":
         return label
     if config.threshold is None:
         wrong = label[~np.isin(label, (0, 1))]
@@ -260,12 +267,13 @@ def _write(
 ) -> None:
     """The JSON comes last: where it is, the scores are."""
     path = _path(out, key, "json")
+    names = _score_columns(cohort)
     columns = {
         "record_id": cohort.test.column("record_id").astype(str),
         "patient_id": cohort.test.column("patient_id").astype(str),
-        "label": cohort.test.column(label).astype(np.float64),
+        "label": cohort.test.column(label),
         "target": cohort.test_target,
-        "score": cell.score,
+        **{name: column for name, column in zip(names, np.atleast_2d(cell.score.T), strict=True)},
     }
     write_at_once(path.with_suffix(".parquet"), lambda file: write_table(file, columns))
     content = {
@@ -309,7 +317,13 @@ def _read(
     scores = read_table(path.with_suffix(".parquet"))
     if scores["record_id"].tolist() != cohort.test.column("record_id").astype(str).tolist():
         raise RunError(f"error[cell] {path} scores other records than its settings say. {way}", 2)
-    return Cell(scores["score"], metrics, facts)
+    score = np.stack([scores[name] for name in _score_columns(cohort)], axis=1)
+    return Cell(score if score.shape[1] > 1 else score[:, 0], metrics, facts)
+
+
+def _score_columns(cohort: Cohort) -> list[str]:
+    """A column, or one a class."""
+    return [f"score_{name}" for name in cohort.train.classes or ()] or ["score"]
 
 
 def _differ(before: Any, now: dict[str, Any]) -> str:
