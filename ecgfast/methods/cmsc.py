@@ -62,8 +62,9 @@ class CMSC(Method):
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of a batch."""
         ecg = batch["ecg"]
         half = ecg.shape[-1] // 2
-        halves = torch.cat([ecg[..., :half], ecg[..., -half:]])
-        embeddings = self.embed(self.augment(halves))
+        with self.clock.part("augment", ecg.device):
+            halves = self.augment(torch.cat([ecg[..., :half], ecg[..., -half:]]))
+        embeddings = self.embed(halves)
         first, second = self.projector(embeddings).chunk(2)
         own = batch["patient"] if self.by_patient else batch["index"]
         labels, others = view_labels(own, batch["index"], ecg)

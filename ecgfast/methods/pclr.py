@@ -49,7 +49,9 @@ class PCLR(Method):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of N / 2 pairs."""
         ecg = batch["ecg"]
-        embeddings = self.embed(self.augment(ecg))
+        with self.clock.part("augment", ecg.device):
+            views = self.augment(ecg)
+        embeddings = self.embed(views)
         projections = self.projector(embeddings)
         anchors, partners = view_labels(batch["patient"], batch["index"], ecg)
         pairs = len(ecg) // 2

@@ -51,7 +51,9 @@ class SimCLR(Method):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of a batch."""
         ecg = batch["ecg"]
-        embeddings = self.embed(torch.cat([self.augment(ecg), self.augment(ecg)]))
+        with self.clock.part("augment", ecg.device):
+            views = torch.cat([self.augment(ecg), self.augment(ecg)])
+        embeddings = self.embed(views)
         projections = self.projector(embeddings)
         labels = torch.cat(view_labels(batch["index"], batch["index"], ecg))
         patients = batch["patient"].repeat(2) if self.mask_patients else None

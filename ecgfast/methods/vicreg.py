@@ -46,7 +46,9 @@ class VICReg(Method):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One loss from the prepared signals ``ecg`` ``(N, L, T)`` of a batch."""
         ecg = batch["ecg"]
-        embeddings = self.embed(torch.cat([self.augment(ecg), self.augment(ecg)]))
+        with self.clock.part("augment", ecg.device):
+            views = torch.cat([self.augment(ecg), self.augment(ecg)])
+        embeddings = self.embed(views)
         one, other = self.projector(embeddings).chunk(2)
         loss: Tensor = self.loss(one, other)
         self.log_dict({"loss": loss.detach(), **spread(embeddings), **similarity(one, other)})
