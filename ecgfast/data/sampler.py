@@ -94,6 +94,75 @@ class StepSampler:
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_records)
 
 
+class BalancedSampler:
+    """An endless stream of batches with as many records of each class, that can begin at any step.
+
+    The records are dealt to the classes in turn, over all steps and ranks; those of a class come in
+    permutations drawn from (seed, class, round). So a record of a rare class comes more often than
+    one of a common class, in a batch twice if there are too few. The batch of step k is a pure
+    function of (seed, k, rank).
+
+    Args:
+        classes: Of each record ``(N,)``, integers; a class without records takes no part.
+        batch_size: Records a step and process.
+        seed: Of the permutations.
+        rank: Of this process.
+        world_size: How many processes there are.
+        start_step: The first step that is wanted.
+
+    Raises:
+        ValueError: A number is out of its range, or there are no records.
+
+    Example:
+        >>> classes = np.array([0, 0, 0, 0, 0, 1])
+        >>> classes[BalancedSampler(classes, 4, seed=0).batch(9)].tolist()
+        [0, 1, 0, 1]
+    """
+
+    def __init__(
+        self,
+        classes: NDArray[np.int64],
+        batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start_step: int = 0,
+    ) -> None:
+        if batch_size < 1 or start_step < 0 or not 0 <= rank < world_size or not len(classes):
+            raise ValueError(
+                f"batch_size must be positive, start_step >= 0 and 0 <= rank < world_size, got "
+                f"{batch_size}, {start_step} and rank {rank} of {world_size}, for {len(classes)} "
+                "records"
+            )
+        self.members = [np.flatnonzero(classes == c) for c in np.unique(classes)]
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start_step = start_step
+        self._permutation = lru_cache(maxsize=2 * len(self.members))(self._draw)
+
+    def batch(self, step: int) -> list[int]:
+        """Indices that this rank reads at a step."""
+        begin = (step * self.world_size + self.rank) * self.batch_size
+        dealt = []
+        for place in range(begin, begin + self.batch_size):
+            turn, which = divmod(place, len(self.members))
+            again, rank = divmod(turn, len(self.members[which]))
+            dealt.append(int(self._permutation(which, again)[rank]))
+        return dealt
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start_step
+        while True:
+            yield self.batch(step)
+            step += 1
+
+    def _draw(self, which: int, again: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, which, again]).permutation(self.members[which])
+
+
 class Lists(NamedTuple):
     """Lists of different lengths in two arrays, so that a million of them cost no objects.
 
