@@ -15,6 +15,7 @@ from ecgfast.config import Signal
 from ecgfast.data.store import ECGStore
 from ecgfast.data.synthetic import write_cohort
 from ecgfast.data.tables import read_table
+from ecgfast.eval import delong, difference
 from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.systems.predict import predict, predict_ensemble
@@ -38,7 +39,7 @@ def make_run(path, task=None, *, threshold=None, seen=("a",), before=None, seed=
     """A finished run; without a task it has no head."""
     torch.manual_seed(seed)
     encoder, head = ResNet1d(**ENCODER), Head(**HEAD)
-    head.set_scale(16.0, 8.0)
+    head.set_scale(*((16.0, 8.0) if task == "regression" else (0.0, 1.0)))
     contract = Contract(
         signal=signal,
         model={"class": "ResNet1d", "arguments": ENCODER},
@@ -104,7 +105,7 @@ def test_a_regression_gets_numbers_with_intervals(store, tmp_path, capsys):
     assert rows["rmse"]["patients"] == scored["patient_id"].nunique()
     assert facts["unlabelled"] == len(test) - len(scored) > 0
     told = read_table(run / "evaluation-test/predictions.parquet")
-    assert list(told) == ["record_id", "patient_id", "label", "score", "sex", "age"]
+    assert list(told) == ["record_id", "patient_id", "label", "score", "sex", "age", "visit"]
     assert sorted(told["record_id"]) == sorted(scored["record_id"])
     assert rows["rmse"]["estimate"] == pytest.approx(
         np.sqrt(np.mean((told["score"].astype(float) - told["label"]) ** 2))
@@ -115,7 +116,8 @@ def test_a_regression_gets_numbers_with_intervals(store, tmp_path, capsys):
 
     out = capsys.readouterr().out
     assert "SYNTHETIC data" in out
-    table = [line for line in out.splitlines() if "[" in line and "age" not in line]
+    first = out.strip().split("\n\n")[0]
+    table = [line for line in first.splitlines() if "[" in line and "age" not in line]
     assert len({line.index("[") for line in table}) == 1  # aligned
 
 
@@ -283,3 +285,173 @@ def test_runs_that_answer_other_questions_are_no_ensemble(store, tmp_path):
     ):
         with pytest.raises(ContractError, match=said):
             predict_ensemble([first, run], store)
+
+
+@pytest.fixture(scope="module")
+def sites(store, tmp_path_factory):
+    """The store with a column of text, of which some are missing."""
+    other = tmp_path_factory.mktemp("sites") / "store"
+    shutil.copytree(store, other)
+    manifest = pd.read_parquet(other / "manifest.parquet")
+    site = manifest["patient_id"].str[-1].astype(int)
+    manifest["site"] = np.where(site == 9, None, np.where(site < 6, "north", "south"))
+    manifest.to_parquet(other / "manifest.parquet")
+    return other
+
+
+def test_subgroups_of_any_column_are_counted_and_their_gap_is_bounded(sites, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    words = ("--subgroups", "site", "age:60", "sex*site", "--least_patients", "11")
+    facts = evaluate(run, sites, *words, "--keep", "lvef")
+    assert facts["schema"] == 2
+    told = read_table(run / "evaluation-test/predictions.parquet")
+    assert {"site", "lvef", "age", "visit"} <= set(told)
+    known = {g["group"]: g for g in facts["groups"]}
+    assert list(known)[:3] == ["site=north", "site=south", "site=unknown"]
+    assert "sex=male & site=south" in known
+    for name in ("north", "south"):
+        inside = told["site"] == name
+        line = known[f"site={name}"]
+        assert line["n"] == inside.sum()
+        assert line["patients"] == len(set(told["patient_id"][inside]))
+        assert line["share"] == pytest.approx(line["patients"] / facts["patients"])
+        assert line["under_represented"] == (line["patients"] < 11)
+    assert known["site=unknown"]["n"] == sum(v is None for v in told["site"])
+    every = facts["metrics"] + facts["not_computed"]
+    assert {r["subgroup"] for r in every} >= {"site=north", "age<60", "age>=60"}
+    ages = told["age"].astype(float)
+    error = np.abs(told["score"].astype(float) - told["label"])
+    gap = next(g for g in facts["gaps"] if (g["by"], g["name"]) == ("age", "mae"))
+    if gap["estimate"] is not None:
+        both = [error[ages < 60].mean(), error[ages >= 60].mean()]
+        assert gap["estimate"] == pytest.approx(abs(both[0] - both[1]))
+    assert {(g["by"], g["name"]) for g in facts["gaps"]} >= {
+        ("site", "bias"),
+        ("sex * site", "mae"),
+    }
+    out = capsys.readouterr().out
+    assert "site is unknown of" in out
+    assert "under-represented (fewer than 11 patients or 5 %)" in out
+    assert "'sex*site' --least_patients 11 --keep lvef" in facts["command"]
+
+
+def test_runs_are_compared_on_the_same_records(store, tmp_path, capsys):
+    runs = [
+        make_run(tmp_path / name, "classification", threshold=15.0, seed=seed)
+        for seed, name in enumerate("abc")
+    ]
+    facts = evaluate(runs[0], store, "--against", str(runs[1]), str(runs[2]))
+    assert [c["against"] for c in facts["comparisons"]] == [str(run) for run in runs[1:]]
+    found = [predict(run, store) for run in runs]
+    label = (found[0]["label"] > 15).astype(float)
+    for other, comparison in zip(found[1:], facts["comparisons"], strict=True):
+        rows = {r["name"]: r for r in comparison["metrics"]}
+        assert "prevalence" not in rows
+        line = rows["auroc"]
+        tested = delong(label, found[0]["score"], other["score"], found[0]["patient_id"])
+        assert line["test"] == "DeLong"
+        assert line["p"] == tested["p"]
+        assert line["estimate"] == pytest.approx(tested["estimate"])
+        drawn = difference(
+            *("auroc", label, found[0]["score"], other["score"], found[0]["patient_id"]), draws=60
+        )
+        assert (line["lo"], line["hi"]) == (drawn["lo"], drawn["hi"])
+        brier = [np.mean((f["score"] - label) ** 2) for f in (found[0], other)]
+        assert rows["brier"]["estimate"] == pytest.approx(brier[0] - brier[1])
+        assert rows["brier"]["test"] == "bootstrap"
+    p = [{r["name"]: r for r in c["metrics"]}["auroc"] for c in facts["comparisons"]]
+    assert max(x["p_holm"] for x in p) >= max(x["p"] for x in p)
+    assert min(x["p_holm"] for x in p) == pytest.approx(min(1, 2 * min(x["p"] for x in p)))
+    assert "p (Holm)" in capsys.readouterr().out
+
+
+def test_a_regression_is_compared_at_its_cuts(store, tmp_path):
+    runs = [make_run(tmp_path / name, "regression", seed=seed) for seed, name in enumerate("ab")]
+    facts = evaluate(runs[0], store, "--above", "15", "--against", str(runs[1]))
+    every = facts["metrics"] + facts["not_computed"]
+    names = {r["name"] for r in every if r["subgroup"] is None}
+    assert {
+        "auroc_above_15",
+        "auprc_above_15",
+        "sensitivity_above_15",
+        "calibration_slope",
+    } <= names
+    (comparison,) = facts["comparisons"]
+    line = next(r for r in comparison["metrics"] if r["name"] == "auroc_above_15")
+    assert line["p"] == line["p_holm"] == line["delong"]["p"]
+    assert facts["serial"]["order"] == "visit"
+    assert facts["serial"]["patients"] > 0
+    told = read_table(runs[0] / "evaluation-test/predictions.parquet")
+    first = facts["serial"]["shown"][0]
+    mine = told["patient_id"] == first["patient"]
+    order = np.argsort(told["visit"][mine])
+    assert first["measured"] == pytest.approx(told["label"][mine][order])
+    assert first["predicted"] == pytest.approx(told["score"][mine][order].astype(float))
+
+
+def test_an_ensemble_is_scored_beside_its_runs(store, tmp_path, capsys):
+    runs = [
+        make_run(tmp_path / name, "classification", threshold=15.0, seed=seed)
+        for seed, name in enumerate("ab")
+    ]
+    single = [evaluate(run, store) for run in runs]
+    main(["evaluate", *map(str, runs), "--store", str(store), "--bootstrap", "60"])
+    folder = runs[0] / "evaluation-test-ensemble-of-2"
+    facts = json.loads((folder / "metrics.json").read_text())
+    lines = {line["name"]: line for line in facts["ensemble"]["metrics"]}
+    for name in ("auroc", "brier", "sensitivity"):
+        every = [f["metrics"] + f["not_computed"] for f in single]
+        alone = [next(r for r in rows if r["name"] == name) for rows in every]
+        if all(r["estimate"] is not None for r in alone):
+            assert lines[name]["each"] == pytest.approx([r["estimate"] for r in alone])
+        assert lines[name]["mean"] == pytest.approx(np.mean(lines[name]["each"]))
+        assert lines[name]["sd"] == pytest.approx(np.std(lines[name]["each"], ddof=1))
+    told = read_table(folder / "predictions.parquet")
+    np.testing.assert_allclose(
+        told["score"], (told["score_run_0"].astype(float) + told["score_run_1"]) / 2, rtol=1e-6
+    )
+    out = capsys.readouterr().out
+    assert "mean of runs" in out
+    assert "--split test-ensemble-of-2" in out
+    main(["report", str(runs[0]), "--split", "test-ensemble-of-2", "--examples", "1"])
+
+
+def test_another_store_is_set_beside_the_one_trained_on(store, sites, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    (run / "config.yaml").write_text(f"data: {{paths: [{store}], splits: [train]}}\n")
+    facts = evaluate(run, sites)
+    assert facts["trained_from"] == [str(store)]
+    rows = {r["name"]: r for r in facts["shift"]["rows"]}
+    manifest = ECGStore.open(store).manifest
+    train = manifest[(manifest["split"] == "train") & manifest["mpcwp"].notna()]
+    test = manifest[(manifest["split"] == "test") & manifest["mpcwp"].notna()]
+    for name in ("mpcwp", "age", "sex"):
+        assert rows[name]["trained"]["mean"] == pytest.approx(train[name].mean())
+        assert rows[name]["scored"]["sd"] == pytest.approx(test[name].std())
+    pooled = np.sqrt((train["mpcwp"].var() + test["mpcwp"].var()) / 2)
+    apart = (test["mpcwp"].mean() - train["mpcwp"].mean()) / pooled
+    assert rows["mpcwp"]["standardised"] == pytest.approx(apart)
+    assert f"trained on {store}; scored on {sites}" in capsys.readouterr().out
+
+
+def test_wrong_columns_and_runs_are_named(store, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    other = make_run(tmp_path / "other", "classification", threshold=15.0)
+    headless = make_run(tmp_path / "headless")
+    start = ("evaluate", run, "--store", store, "--bootstrap", 20)
+    for words, code, expected in (
+        (("--subgroups", "sexx"), 2, "have no column sexx; did you mean sex?"),
+        (("--keep", "lvf"), 2, "did you mean lvef?"),
+        (("--order", "visits"), 2, "did you mean visit?"),
+        (("--subgroups", "age:50,18"), 2, "bounds must be finite and rise"),
+        (("--subgroups", "record_id", "--split", "train"), 2, "different texts, 60 are allowed"),
+        (("--against", other), 3, "differs from"),
+        (("--against", headless), 3, "has no head"),
+        (("--against", tmp_path), 3, "no finished run"),
+    ):
+        got, said = fails(capsys, *start, *words)
+        assert got == code, words
+        assert expected in said
+    got, said = fails(capsys, "evaluate", run, other, "--store", store)
+    assert got == 3
+    assert "error[ensemble]" in said

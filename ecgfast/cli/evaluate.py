@@ -1,26 +1,30 @@
-"""Score a fine-tuned run on held-out patients, with intervals."""
+"""Score fine-tuned runs on held-out patients, with intervals, by groups and against others."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 
-from ecgfast.cli.errors import Fail
+from ecgfast.cli.errors import Fail, nearest
 from ecgfast.cli.parser import Parser
 
-KEPT = ("record_id", "patient_id", "label", "value", "score", "sex", "age")
-LEVEL = 0.95
+KEPT = ("record_id", "patient_id", "label", "value", "score")
+NOT_KEPT = ("trained_on", "pretrained_on", "embedding", "scores")
+IN_SUBGROUPS = ("auroc", "mae", "pearson_r", "auroc_macro")
+USUAL = {"split": "test", "bootstrap": 1000, "seed": 0, "threshold": "auto", "order": "auto"}
 
 
 def options(parser: Parser) -> None:
     """What to score and how to bound it."""
-    parser.add_argument("run", type=str, help="folder of a run")
+    parser.add_argument(
+        "run", type=str, nargs="+", help="folder of a run; of several, the mean of their scores"
+    )
     parser.add_argument(
         "--store",
         type=str,
@@ -30,6 +34,41 @@ def options(parser: Parser) -> None:
         "which is the SYNTHETIC cohort if it was trained on that",
     )
     parser.add_argument("--split", type=str, default="test", help="part of the records to score")
+    parser.add_argument(
+        "--against",
+        type=str,
+        nargs="*",
+        default=[],
+        help="folders of runs to compare with, on the same records: DeLong's test of the AUROC, "
+        "and an interval of every difference",
+    )
+    parser.add_argument(
+        "--subgroups",
+        type=str,
+        nargs="*",
+        default=None,
+        help="columns of the manifest: site (each value), age:18,35,50,75 (bands), lvef "
+        "(quartiles), site:each (each number), 'sex*age' (both); sex and age if not given",
+    )
+    parser.add_argument(
+        "--least_share",
+        type=float,
+        default=0.05,
+        help="a group with a smaller share of the patients is called under-represented",
+    )
+    parser.add_argument(
+        "--least_patients", type=int, default=30, help="and so is one with fewer patients"
+    )
+    parser.add_argument(
+        "--order",
+        type=str,
+        default="auto",
+        help="column that tells the order of a patient's visits; auto takes the first of visit, "
+        "date, recording_date, datetime, time, age",
+    )
+    parser.add_argument(
+        "--keep", type=str, nargs="*", default=[], help="more columns to write beside the scores"
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws of patients")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument(
@@ -46,35 +85,65 @@ def options(parser: Parser) -> None:
         default=[],
         help="for a regression, how well its values tell who lies above each of these",
     )
+    parser.add_argument("--out", type=str, default="", help="folder; RUN/evaluation-SPLIT if empty")
     parser.add_argument("--json", type=str, default="", help="write the numbers to this file, too")
     parser.add_argument("--workers", type=int, default=0, help="processes that load records")
 
 
 def run(words: Namespace) -> None:
-    """Scores, writes RUN/evaluation-SPLIT, and prints a table."""
+    """Scores, writes RUN/evaluation-SPLIT, and prints tables."""
     if words.bootstrap < 1:
         raise Fail(2, f"error: --bootstrap must be 1 or more, got {words.bootstrap}")
-    if words.threshold != "auto":
-        _number(words.threshold)
+    threshold = None if words.threshold == "auto" else _number(words.threshold)
+    from ecgfast.eval.subgroups import parse
+    from ecgfast.systems.evaluate import evaluate
+    from ecgfast.systems.scored import Asked, columns_of, stores_of
     from ecgfast.train.checkpoint import load_contract
 
     started = time.perf_counter()
-    folder = Path(words.run)
-    contract = load_contract(folder)
-    config = _config(folder)
-    stores = list(words.store) or list(config.get("data", {}).get("paths") or ())
-    found = _predict(words, stores, config, words.split)
-    _refuse_seen(found, words.split)
-    facts, groups = _facts(words, contract, stores, found)
-    if contract.task is not None and contract.task["kind"] == "classification":
-        facts |= _threshold(words, contract.task, stores, config)
-    facts |= _score(words, facts, found, groups)
-    out = folder / f"evaluation-{words.split}"
+    for folder in (*words.run, *words.against):
+        load_contract(folder)  # before work is done
+    try:
+        chosen = None if words.subgroups is None else tuple(map(parse, words.subgroups))
+        known = columns_of(stores_of(words.run[0], words.store))
+        order = "" if words.order == "auto" else words.order
+        asked = [cut.column for cuts in chosen or () for cut in cuts]
+        _refuse_unknown([*asked, *words.keep, *filter(None, [order])], known)
+        facts, found = evaluate(
+            Asked(
+                runs=tuple(words.run),
+                stores=tuple(words.store),
+                split=words.split,
+                draws=words.bootstrap,
+                seed=words.seed,
+                threshold=threshold,
+                above=tuple(words.above),
+                subgroups=chosen,
+                least_share=words.least_share,
+                least_patients=words.least_patients,
+                against=tuple(words.against),
+                order=order,
+                keep=tuple(words.keep),
+                workers=words.workers,
+            )
+        )
+    except ValueError as error:
+        if str(error).startswith("error["):
+            raise
+        raise Fail(2, f"error: {error}") from error
+    facts["command"] = _command(words)
+    together = f"-ensemble-of-{len(words.run)}" if len(words.run) > 1 else ""
+    name = f"evaluation-{words.split}{together}"
+    out = Path(words.out) if words.out else Path(words.run[0]) / name
     _write(out, facts, found)
     if words.json:
         Path(words.json).write_text(_to_json(facts), encoding="utf-8")
     _print(facts)
-    print(f"wrote {out} in {time.perf_counter() - started:.1f} s; next: ecgfast report {words.run}")
+    took = time.perf_counter() - started
+    follow = "" if words.out else f"; next: ecgfast report {words.run[0]}"
+    if follow and together:
+        follow += f" --split {words.split}{together}"
+    print(f"wrote {out} in {took:.1f} s{follow}")
 
 
 def _number(text: str) -> float:
@@ -84,170 +153,32 @@ def _number(text: str) -> float:
         raise Fail(2, f"error: --threshold must be auto or a number, got {text}") from None
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def _predict(
-    words: Namespace, stores: list[str], config: dict[str, Any], split: str
-) -> dict[str, Any]:
-    """Scores and what is known of each record; a patient whom nobody knows is one of their own."""
-    import numpy as np
-
-    from ecgfast.systems.predict import predict
-
-    patients = int(config.get("data", {}).get("patients") or 400)
-    found = predict(words.run, stores, splits=(split,), patients=patients, workers=words.workers)
-    patient = np.asarray(found["patient_id"]).astype(str)
-    unknown = np.isin(patient, ("", "None", "nan"))
-    own = np.char.add("record ", np.asarray(found["record_id"]).astype(str))
-    return found | {"patient_id": np.where(unknown, own, patient)}
-
-
-def _refuse_seen(found: dict[str, Any], split: str) -> None:
-    """A test on what was learned from is none."""
-    fine, before = found["trained_on"], found["pretrained_on"]
-    seen = fine | before
-    if split != "test" or not seen.any():
-        return
-    first = found["record_id"][seen.argmax()]
-    raise Fail(
-        3,
-        f"error[contamination] {int(seen.sum())} of {len(seen)} records of the test part were "
-        f"trained on (first: {first}): {int(fine.sum())} by this run, {int(before.sum())} by the "
-        "encoder it began from. Their scores say nothing about new patients. Split by patient "
-        "(ecgfast split STORE --by patient) and train again without the test part, or score "
-        "another part with --split",
-    )
-
-
-def _facts(
-    words: Namespace, contract: Any, stores: list[str], found: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What stands above the numbers, and masks of subgroups."""
-    import numpy as np
-
-    from ecgfast.data.store import ECGStore
-    from ecgfast.eval import subgroups
-
-    opened = [ECGStore.open(path) for path in stores]
-    everyone = sum(len(store.select((words.split,))) for store in opened)
-    task = contract.task
-    groups = subgroups(sex=found.get("sex"), age=found.get("age"))
-    unknown = {}
-    for kind in ("sex", "age"):
-        masks = [mask for name, mask in groups.items() if name.startswith(kind)]
-        unknown[kind] = int((~np.any(masks, axis=0)).sum()) if masks else len(found["record_id"])
-    facts = {
-        "run": words.run,
-        "store": ", ".join(stores) or None,
-        "stores": stores,
-        "split": words.split,
-        "synthetic": bool(contract.synthetic or not stores or any(s.synthetic for s in opened)),
-        "task": "embedding" if task is None else task["kind"],
-        "label": None if task is None else task["label"],
-        "label_above": None if task is None else task["threshold"],
-        "threshold": None,
-        "threshold_from": None,
-        "command": _command(words),
-        "draws": words.bootstrap,
-        "seed": words.seed,
-        "level": LEVEL,
-        "records": len(found["record_id"]),
-        "unlabelled": max(0, everyone - len(found["record_id"])),
-        "unknown": unknown,
-        "seen": int((found["trained_on"] | found["pretrained_on"]).sum()),
-    }
-    return facts, groups
-
-
-def _threshold(
-    words: Namespace, task: dict[str, Any], stores: list[str], config: dict[str, Any]
-) -> dict[str, Any]:
-    """The score from which on a record is called positive, and where it comes from."""
-    from ecgfast.data.records import DataError
-    from ecgfast.eval import threshold_at_sensitivity
-
-    if words.threshold != "auto":
-        return {"threshold": _number(words.threshold), "threshold_from": "given"}
-    part = str(config.get("validation") or "val")
-    if part == words.split:
-        return {"threshold": 0.5, "threshold_from": f"one half: {part} is what is scored"}
-    try:
-        held = _predict(words, stores, config, part)
-        value = threshold_at_sensitivity(_classes(held["label"], task["threshold"]), held["score"])
-    except (DataError, ValueError) as error:
-        why = str(error).splitlines()[0][:120]
-        return {
-            "threshold": 0.5,
-            "threshold_from": f"one half: no {part} part to choose by ({why})",
-        }
-    return {"threshold": value, "threshold_from": f"90 % sensitivity on the {part} part"}
-
-
-def _classes(label: Any, above: float | None) -> Any:
-    """0 or 1; a label without a threshold is that already."""
-    import numpy as np
-
-    values = np.asarray(label, np.float64)
-    return values if above is None else (values > above).astype(np.float64)
-
-
-def _score(
-    words: Namespace, facts: dict[str, Any], found: dict[str, Any], groups: dict[str, Any]
-) -> dict[str, Any]:
-    """All rows of the table; for a class, `found` gets the class beside the value."""
-    from ecgfast.eval import (
-        calibration_rows,
-        classification_rows,
-        ranking_rows,
-        regression_rows,
-        reliability,
-    )
-
-    how: dict[str, Any] = {"draws": words.bootstrap, "seed": words.seed, "level": LEVEL}
-    patient, score = found["patient_id"], found.get("score", ())
-    rows: list[dict[str, Any]] = []
-    calibration: dict[str, Any] = {}
-    classes = None
-    if facts["task"] == "classification":
-        if facts["label_above"] is not None:
-            found["value"] = found["label"]
-        classes = found["label"] = _classes(found["label"], facts["label_above"])
-        threshold = facts["threshold"]
-        rows = classification_rows(
-            classes, score, patient, threshold=threshold, groups=groups, **how
-        )
-        rows += calibration_rows(classes, score, patient, **how)
-        calibration = {"points": reliability(classes, score, patient, **how)}
-    elif facts["task"] == "regression":
-        rows = regression_rows(found["label"], score, patient, groups=groups, **how)
-        for cut in words.above:
-            above = classification_rows(_classes(found["label"], cut), score, patient, **how)
-            name = f"auroc_above_{cut:g}"
-            rows += [row | {"name": name} for row in above if row["name"] == "auroc"]
-    rows += ranking_rows(found["embedding"], patient, label=classes, **how)
-    # a number without an interval is no number: it stands apart, with the reason
-    without = [row | {"estimate": None} for row in rows if row["lo"] is None]
-    return {
-        "metrics": [row for row in rows if row["lo"] is not None],
-        "not_computed": without,
-        "calibration": calibration,
-    }
+def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
+    """A wrong column is named, with the one that was perhaps meant."""
+    for name in names:
+        if name not in known:
+            there = f"{nearest(name, known)} (there are {', '.join(known)})"
+            raise Fail(2, f"error: the records have no column {name}{there}")
 
 
 def _command(words: Namespace) -> str:
     """The words that give these numbers again."""
-    line = ["ecgfast", "evaluate", words.run]
+    line = ["ecgfast", "evaluate", *words.run]
     if words.store:
         line += ["--store", *words.store]
-    for name, usual in (("split", "test"), ("bootstrap", 1000), ("seed", 0), ("threshold", "auto")):
+    for name, usual in USUAL.items():
         if words[name] != usual:
             line += [f"--{name}", str(words[name])]
     if words.above:
         line += ["--above", *(f"{cut:g}" for cut in words.above)]
+    if words.subgroups is not None:
+        line += ["--subgroups", *words.subgroups]
+    for name, usual_number in (("least_share", 0.05), ("least_patients", 30)):
+        if words[name] != usual_number:
+            line += [f"--{name}", f"{words[name]:g}"]
+    for name in ("keep", "against"):
+        if words[name]:
+            line += [f"--{name}", *words[name]]
     return shlex.join(line)
 
 
@@ -263,39 +194,47 @@ def _write(out: Path, facts: dict[str, Any], found: dict[str, Any]) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").unlink(missing_ok=True)
-    write_table(out / "predictions.parquet", {k: found[k] for k in KEPT if k in found})
+    columns: dict[str, Any] = {name: found[name] for name in KEPT if name in found}
+    if facts["task"] == "multiclass":
+        score = columns.pop("score")
+        columns |= {f"score_{c}": score[:, i] for i, c in enumerate(facts["classes"])}
+    for place, score in enumerate(found.get("scores", ())):
+        if len(facts["runs"]) > 1 and score.ndim == 1:
+            columns[f"score_run_{place}"] = score
+    columns |= {k: _plain(v) for k, v in found.items() if k not in (*KEPT, *NOT_KEPT)}
+    write_table(out / "predictions.parquet", columns)
     np.savez(out / "embeddings.npz", record_id=found["record_id"], embedding=found["embedding"])
     (out / "metrics.json").write_text(_to_json(facts), encoding="utf-8")
 
 
+def _plain(values: Any) -> Any:
+    """Texts with None where there is none; numbers as they are."""
+    if values.dtype.kind in "biufmM":
+        return values
+    return [None if v is None or v != v else str(v) for v in values.tolist()]
+
+
 def _print(facts: dict[str, Any]) -> None:
-    """Numbers of all records, then the first metric by subgroup."""
+    """Numbers of all records and of groups, gaps, seeds, visits, comparisons, what to know."""
     rows = facts["metrics"] + facts["not_computed"]
     whole = [row for row in rows if row["subgroup"] is None]
-    chosen = whole + [
-        row
-        for row in rows
-        if row["subgroup"] is not None and row["name"] in ("auroc", "mae", "pearson_r")
-    ]
+    some = [r for r in rows if r["subgroup"] is not None and r["name"] in IN_SUBGROUPS]
+    few = {g["group"] for g in facts["groups"] if g["under_represented"]}
     lines = [("metric", "of", "estimate", "95 % interval", "n", "patients", "positives")]
-    for row in chosen:
-        estimate = "-" if row["estimate"] is None else f"{row['estimate']:.3f}"
-        bounds = f"not computed: {row['reason']}"
-        if row["lo"] is not None:
-            bounds = f"[{row['lo']:.3f}, {row['hi']:.3f}]"
-        positives = "" if row["positives"] is None else str(row["positives"])
+    for row in whole + some:
         group = row["subgroup"] or "all"
-        counts = (str(row["n"]), str(row["patients"]), positives)
-        lines.append((row["name"], group, estimate, bounds, *counts))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    print()
-    for line in lines:
-        cells = [
-            cell.ljust(width) if i in (0, 1, 3) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-    print()
+        group += " (few)" if group in few else ""
+        counts = (str(row["n"]), str(row["patients"]), _text(row["positives"], "d"))
+        lines.append((row["name"], group, _text(row["estimate"]), _bounds(row), *counts))
+    _table(lines, left=(0, 1, 3))
+    for print_part in (
+        _print_groups,
+        _print_seeds,
+        _print_visits,
+        _print_comparisons,
+        _print_shift,
+    ):
+        print_part(facts)
     if facts["threshold"] is not None:
         print(
             f"positive is a score of {facts['threshold']:.4g} or more ({facts['threshold_from']})"
@@ -306,3 +245,103 @@ def _print(facts: dict[str, Any]) -> None:
         print(f"{facts['seen']} of {facts['records']} records were trained on")
     if facts["synthetic"]:
         print("SYNTHETIC data: these numbers say nothing about medicine")
+
+
+def _print_groups(facts: dict[str, Any]) -> None:
+    unknown = [g for g in facts["groups"] if not g["known"]]
+    for group in unknown:
+        print(f"{group['by']} is unknown of {group['n']} records ({group['patients']} patients)")
+    few = [g for g in facts["groups"] if g["known"] and g["under_represented"]]
+    if few:
+        share, least = facts["few"]["least_share"], facts["few"]["least_patients"]
+        named = ", ".join(f"{g['group']} {g['patients']}" for g in few)
+        print(f"under-represented (fewer than {least} patients or {100 * share:g} %): {named}")
+    gaps = [gap for gap in facts["gaps"] if gap["estimate"] is not None]
+    if not gaps:
+        return
+    lines = [("gap of", "by", "largest", "95 % interval", "by chance", "p", "highest", "lowest")]
+    for gap in gaps:
+        numbers = (_text(gap["estimate"]), _bounds(gap), _text(gap["chance"]), _p(gap["p"]))
+        lines.append((gap["name"], gap["by"], *numbers, gap["highest"], gap["lowest"]))
+    _table(lines, left=(0, 1, 3, 6, 7))
+
+
+def _print_seeds(facts: dict[str, Any]) -> None:
+    if "ensemble" not in facts:
+        return
+    runs = facts["ensemble"]["runs"]
+    together = {r["name"]: r for r in facts["metrics"] if r["subgroup"] is None}
+    lines = [("metric", "mean of runs", "SD", "ensemble", *(Path(run).name for run in runs))]
+    for line in facts["ensemble"]["metrics"]:
+        both = together.get(line["name"], {}).get("estimate")
+        each = (_text(value) for value in line["each"])
+        lines.append((line["name"], _text(line["mean"]), _text(line["sd"]), _text(both), *each))
+    _table(lines, left=(0,))
+
+
+def _print_visits(facts: dict[str, Any]) -> None:
+    serial = facts.get("serial") or {"missing": "no regression"}
+    if serial["missing"] is not None:
+        return
+    lines = [(f"over visits by {serial['order']}", "estimate", "95 % interval", "n", "patients")]
+    for row in serial["metrics"]:
+        counts = (str(row["n"]), str(row["patients"]))
+        lines.append((row["name"], _text(row["estimate"]), _bounds(row), *counts))
+    _table(lines, left=(0, 2))
+
+
+def _print_comparisons(facts: dict[str, Any]) -> None:
+    if not facts["comparisons"]:
+        return
+    lines = [("difference of", "from", "estimate", "95 % interval", "p", "p (Holm)", "test")]
+    for other in facts["comparisons"]:
+        for row in other["metrics"]:
+            p = (_p(row["p"]), _p(row["p_holm"]), row["test"])
+            lines.append((row["name"], other["against"], _text(row["estimate"]), _bounds(row), *p))
+    _table(lines, left=(0, 1, 3, 6))
+
+
+def _print_shift(facts: dict[str, Any]) -> None:
+    if "shift" not in facts:
+        return
+    print(f"trained on {', '.join(facts['trained_from'])}; scored on {facts['store']}")
+    if facts["shift"]["missing"]:
+        print(f"not compared: {facts['shift']['missing']}")
+        return
+    lines = [("", "trained on", "n", "scored", "n", "difference in SD")]
+    for row in facts["shift"]["rows"]:
+        cells: list[str] = []
+        for side in (row["trained"], row["scored"]):
+            cells += [f"{_text(side['mean'])} ± {_text(side['sd'])}", str(side["n"])]
+        lines.append((row["name"], *cells, _text(row["standardised"], "+.2f")))
+    _table(lines, left=(0,))
+
+
+def _text(value: float | None, form: str = ".3f") -> str:
+    if value is None:
+        return "" if form == "d" else "-"
+    return format(value, form)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _bounds(row: dict[str, Any]) -> str:
+    if row["lo"] is None:
+        return f"not computed: {row['reason']}"
+    return f"[{row['lo']:.3f}, {row['hi']:.3f}]"
+
+
+def _table(lines: Sequence[tuple[str, ...]], *, left: tuple[int, ...]) -> None:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    print()
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    print()

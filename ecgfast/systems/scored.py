@@ -1,0 +1,152 @@
+"""Records of one part with their scores: what an evaluation and its comparisons begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ecgfast.data.records import DataError
+from ecgfast.data.store import ECGStore
+from ecgfast.data.synthetic import LABELS
+from ecgfast.eval import threshold_at_sensitivity
+from ecgfast.eval.subgroups import Cut
+from ecgfast.systems.predict import EXTRA, predict_ensemble
+
+LEVEL = 0.95
+
+Found = dict[str, NDArray[Any]]
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What to score and how.
+
+    Attributes:
+        runs: Folders; of several the mean of the scores is scored.
+        stores: Folders of records; none takes what the first run was trained from.
+        split: Part of the records.
+        draws: Of patients.
+        seed: Of the draws.
+        threshold: Of a class; none takes that of 90 % sensitivity on the validation part.
+        above: Cuts at which a regression is scored as a class.
+        subgroups: Columns, one or several crossed at a time; none takes sex and age if known.
+        least_share: A group with a smaller share of the patients is called under-represented,
+        least_patients: so is one with fewer patients.
+        against: Folders of runs to compare with.
+        order: Column that tells the order of visits; empty takes the first of `ORDERS`.
+        keep: More columns to write beside the scores.
+        workers: Processes that load records.
+    """
+
+    runs: tuple[str, ...]
+    stores: tuple[str, ...] = ()
+    split: str = "test"
+    draws: int = 1000
+    seed: int = 0
+    threshold: float | None = None
+    above: tuple[float, ...] = ()
+    subgroups: tuple[tuple[Cut, ...], ...] | None = None
+    least_share: float = 0.05
+    least_patients: int = 30
+    against: tuple[str, ...] = ()
+    order: str = ""
+    keep: tuple[str, ...] = ()
+    workers: int = 0
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Words of the bootstrap."""
+        return {"draws": self.draws, "seed": self.seed, "level": LEVEL}
+
+
+def stores_of(run: str, named: Sequence[str]) -> list[str]:
+    """Those that were named, or else those that the run was trained from."""
+    return list(named) or [str(p) for p in config_of(run).get("data", {}).get("paths") or ()]
+
+
+def columns_of(stores: Sequence[str]) -> list[str]:
+    """Columns that all stores have; without stores those of the SYNTHETIC cohort."""
+    if not stores:
+        return ["record_id", "patient_id", "visit", *LABELS, "split"]
+    first, *others = [list(ECGStore.open(path).manifest.columns) for path in stores]
+    return [name for name in first if all(name in other for other in others)]
+
+
+def config_of(run: str) -> dict[str, Any]:
+    """What config.yaml of a run says; empty if there is none."""
+    path = Path(run) / "config.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def predict_part(
+    asked: Asked, runs: Sequence[str], stores: Sequence[str], split: str, order: str = ""
+) -> Found:
+    """Scores and what is known of each record; a patient whom nobody knows is one of their own."""
+    cut = [c.column for cuts in asked.subgroups or () for c in cuts]
+    found = predict_ensemble(
+        runs,
+        stores,
+        splits=(split,),
+        patients=int(config_of(runs[0]).get("data", {}).get("patients") or 400),
+        workers=asked.workers,
+        extra=tuple(dict.fromkeys([*EXTRA, *cut, *asked.keep, *([order] if order else [])])),
+    )
+    patient = np.asarray(found["patient_id"]).astype(str)
+    unknown = np.isin(patient, ("", "None", "nan"))
+    own = np.char.add("record ", np.asarray(found["record_id"]).astype(str))
+    return found | {"patient_id": np.where(unknown, own, patient)}
+
+
+def refuse_seen(found: Found, split: str) -> None:
+    """A test on what was learned from is none."""
+    fine, before = found["trained_on"], found["pretrained_on"]
+    seen = fine | before
+    if split != "test" or not seen.any():
+        return
+    first = found["record_id"][seen.argmax()]
+    raise DataError(
+        f"error[contamination] {int(seen.sum())} of {len(seen)} records of the test part were "
+        f"trained on (first: {first}): {int(fine.sum())} by this run, {int(before.sum())} by the "
+        "encoder it began from. Their scores say nothing about new patients. Split by patient "
+        "(ecgfast split STORE --by patient) and train again without the test part, or score "
+        "another part with --split"
+    )
+
+
+def thresholds_of(
+    asked: Asked, runs: Sequence[str], task: Mapping[str, Any], stores: Sequence[str]
+) -> tuple[Facts, list[float]]:
+    """The score from which on a record is called positive, and its origin; that of each run."""
+    if asked.threshold is not None:
+        told = {"threshold": asked.threshold, "threshold_from": "given"}
+        return told, [asked.threshold] * len(runs)
+    part = str(config_of(runs[0]).get("validation") or "val")
+    why = f"one half: {part} is what is scored"
+    if part != asked.split:
+        try:
+            held = predict_part(asked, runs, stores, part)
+            label = classes_of(held["label"], task["threshold"])
+            value = threshold_at_sensitivity(label, held["score"])
+            each = [threshold_at_sensitivity(label, one) for one in held["scores"]]
+            return {
+                "threshold": value,
+                "threshold_from": f"90 % sensitivity on the {part} part",
+            }, each
+        except (DataError, ValueError) as error:
+            reason = str(error).splitlines()[0][:120]
+            why = f"one half: no {part} part to choose by ({reason})"
+    return {"threshold": 0.5, "threshold_from": why}, [0.5] * len(runs)
+
+
+def classes_of(label: NDArray[Any], above: float | None) -> NDArray[np.float64]:
+    """0 or 1; a label without a threshold is that already."""
+    values = np.asarray(label, np.float64)
+    return values if above is None else (values > above).astype(np.float64)
