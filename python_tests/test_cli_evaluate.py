@@ -35,24 +35,36 @@ def store(tmp_path_factory):
     return path
 
 
-def make_run(path, task=None, *, threshold=None, seen=("a",), before=None, seed=0, signal=SIGNAL):
+def make_run(
+    path,
+    task=None,
+    *,
+    threshold=None,
+    classes=(),
+    seen=("a",),
+    before=None,
+    seed=0,
+    signal=SIGNAL,
+):
     """A finished run; without a task it has no head."""
     torch.manual_seed(seed)
-    encoder, head = ResNet1d(**ENCODER), Head(**HEAD)
+    head_of = {**HEAD, "outputs": len(classes)} if classes else HEAD
+    encoder, head = ResNet1d(**ENCODER), Head(**head_of)
     head.set_scale(*((16.0, 8.0) if task == "regression" else (0.0, 1.0)))
     contract = Contract(
         signal=signal,
         model={"class": "ResNet1d", "arguments": ENCODER},
-        head=None if task is None else {"class": "Head", "arguments": HEAD},
+        head=None if task is None else {"class": "Head", "arguments": head_of},
         task=None
         if task is None
         else {
             "kind": task,
-            "label": "mpcwp",
+            "label": "rhythm" if classes else "mpcwp",
             "threshold": threshold,
-            "mean": 16.0,
-            "sd": 8.0,
+            "mean": None if classes else 16.0,
+            "sd": None if classes else 8.0,
             "dropout_at_test": False,
+            **({"classes": list(classes)} if classes else {}),
         },
         synthetic=True,
         trained_on=Records.of(seen),
@@ -432,6 +444,34 @@ def test_another_store_is_set_beside_the_one_trained_on(store, sites, tmp_path, 
     apart = (test["mpcwp"].mean() - train["mpcwp"].mean()) / pooled
     assert rows["mpcwp"]["standardised"] == pytest.approx(apart)
     assert f"trained on {store}; scored on {sites}" in capsys.readouterr().out
+
+
+def test_several_classes_are_scored_each_against_the_rest(store, tmp_path, capsys):
+    other = tmp_path / "store"
+    shutil.copytree(store, other)
+    manifest = pd.read_parquet(other / "manifest.parquet")
+    manifest["rhythm"] = np.where(manifest["lvef"] < 45, "low", "mid")
+    manifest.loc[manifest["lvef"] > 55, "rhythm"] = "high"
+    manifest.to_parquet(other / "manifest.parquet")
+    names = ("low", "mid", "high")
+    runs = [make_run(tmp_path / f"{i}", "multiclass", classes=names, seed=i) for i in range(2)]
+    (runs[0] / "config.yaml").write_text(f"data: {{paths: [{other}], splits: [train]}}\n")
+    facts = evaluate(runs[0], other, "--against", str(runs[1]))
+    found = predict(runs[0], other)
+    assert facts["classes"] == list(names)
+    called = found["score"].argmax(axis=1)
+    both = [[(found["label"] == t) & (called == c) for c in range(3)] for t in range(3)]
+    assert facts["confusion"] == np.sum(both, axis=2).tolist()
+    every = {r["name"]: r for r in facts["metrics"] + facts["not_computed"] if not r["subgroup"]}
+    assert {"auroc_macro", "accuracy", *(f"auroc_of_{name}" for name in names)} <= set(every)
+    assert every["auroc_of_mid"]["positives"] == (found["label"] == 1).sum()
+    told = read_table(runs[0] / "evaluation-test/predictions.parquet")
+    np.testing.assert_array_equal(told["score_high"], found["score"][:, 2])
+    (comparison,) = facts["comparisons"]
+    assert any(r["name"] == "auroc_of_low" for r in comparison["metrics"])
+    main(["report", str(runs[0]), "--examples", "1"])
+    page = (runs[0] / "report.html").read_text()
+    assert "macro AUROC" in page
 
 
 def test_wrong_columns_and_runs_are_named(store, tmp_path, capsys):

@@ -23,14 +23,19 @@ def shift(
     splits = tuple(config.get("data", {}).get("splits") or ("train",))
     try:
         source = open_source(
-            trained, splits, signal=contract.signal, patients=1, label=task["label"]
+            trained,
+            splits,
+            signal=contract.signal,
+            patients=1,
+            label=task["label"],
+            classes=task.get("classes"),
         )
     except DataError as error:
         return {"missing": str(error), "rows": []}
     here = {name: found[name] for name in EXTRA if name in found}
     here["label"] = found.get("value", found["label"])
     there = {name: source.column(name) for name in EXTRA if name in source.table}
-    there["label"] = source.column(task["label"])
+    there["label"] = source.labels()
     rows = []
     several, above = task["kind"] == "multiclass", task["threshold"]
     for name in ("label", *EXTRA):
@@ -42,8 +47,10 @@ def shift(
             both = [np.where(np.isnan(x), x, x > above) for x in (there[name], here[name])]
             rows.append(_apart(f"{called} > {above:g}", *both))
     if several:
-        texts, codes = np.asarray(there["label"]).astype(str), np.asarray(found["label"])
-        rows += [_apart(c, texts == c, codes == i) for i, c in enumerate(task["classes"])]
+        rows += [
+            _apart(name, there["label"] == i, here["label"] == i)
+            for i, name in enumerate(task["classes"])
+        ]
     return {"missing": None, "splits": list(splits), "rows": rows}
 
 
