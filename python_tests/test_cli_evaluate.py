@@ -470,8 +470,6 @@ def test_several_classes_are_scored_each_against_the_rest(store, tmp_path, capsy
     (comparison,) = facts["comparisons"]
     assert any(r["name"] == "auroc_of_low" for r in comparison["metrics"])
     main(["report", str(runs[0]), "--examples", "1"])
-    page = (runs[0] / "report.html").read_text()
-    assert "macro AUROC" in page
 
 
 def test_wrong_columns_and_runs_are_named(store, tmp_path, capsys):
