@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -196,7 +196,7 @@ def test_training_on_such_a_store_must_say_so(tmp_path):
 def test_mining_is_at_the_rate_and_in_the_band_of_the_prepared_signal():
     small = {"data": DATA, "fit": HOW, "encoder": Encoder(embedding_dim=8, width=4)}
     config = pretraining.Config(signal=SIGNAL, mine_fs=100.0, dtw_radius=0.3, **small)
-    distance = ssl_dml.build(config).method.miner.distance
+    distance = ssl_dml.build(config).method.pool.distance
     assert (distance.resample, distance.radius) == ((2, 5), 30)  # the recipe has made it 250 Hz
     with pytest.raises(RunError, match=r"\(0, fs = 250\], got 400 \(--mine_fs\)"):
         ssl_dml.build(pretraining.Config(signal=SIGNAL, mine_fs=400.0, **small))
@@ -209,7 +209,8 @@ def test_a_run_logs_the_share_of_mining(run):
 
 
 def test_every_distance_can_be_asked_for(tmp_path):
-    assert get_type_hints(pretraining.Config)["distance"] == Distance
+    known = get_args(get_type_hints(pretraining.Config)["distance"])
+    assert set(known) == {*get_args(Distance), "embedding"}
     how = dataclasses.replace(HOW, out=str(tmp_path), steps=1)
     small = {"data": DATA, "encoder": Encoder(embedding_dim=8, width=4), "mine_fs": 50.0}
     signal = Signal(fs=100, seconds=2)

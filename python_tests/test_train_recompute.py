@@ -12,9 +12,10 @@ from torch import nn
 
 from ecgfast.config import Optim
 from ecgfast.losses.triplet import TripletLoss
-from ecgfast.methods.triplet import Triplet
+from ecgfast.methods.ssl_dml import SSLDML
 from ecgfast.miners.distance import InputDistance
-from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.miners.pools import InBatch
+from ecgfast.miners.rows import Negatives
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.train.method import Method
 
@@ -77,13 +78,14 @@ def test_a_method_mines_and_compares_the_whole_batch():
     """The triplets of 12 records, not of 3 times 4: through a training step, as it is trained."""
     net, found = encoder().eval(), []
     for size in (0, 4):
-        miner = NearestFarthest(InputDistance("mean_l1"), "nearest", "farthest", 1)
-        made = Triplet(net, miner, margin=0.2, optim=Optim())
+        pool = InBatch(InputDistance("mean_l1"))
+        loss = TripletLoss(0.2)
+        made = SSLDML(net, pool, Negatives("farthest", topk=1), loss, optim=Optim())
         made.log_dict = lambda values: None
         made.micro_batch = size
         made.zero_grad()
         torch.manual_seed(3)
-        loss = made.training_step({"ecg": records()}, 0)
+        loss = made.training_step({"ecg": records(), "index": torch.arange(12)}, 0)
         loss.backward()
         found.append((loss.detach(), [p.grad.clone() for p in net.parameters()]))
     (whole_loss, whole), (loss, parts) = found

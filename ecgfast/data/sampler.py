@@ -242,13 +242,43 @@ class Partners(NamedTuple):
         return np.where(alone, records, members)
 
 
+class Mixture(NamedTuple):
+    """Partners of one kind where there are some, else, or by chance, of another.
+
+    Attributes:
+        first: Of the same patient, say.
+        second: Neighbours, say.
+        share: How often the first is taken where there are both.
+    """
+
+    first: Partners
+    second: Partners
+    share: float
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many partners each record has, of both kinds."""
+        return self.first.counts() + self.second.counts()
+
+    def draw(self, records: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """A partner of each record, by one number in [0, 1): what is left of it draws on."""
+        ones, others = self.first.counts()[records] > 0, self.second.counts()[records] > 0
+        share = np.where(ones, np.where(others, self.share, 1.0), 0.0)
+        first = chance < share
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rest = np.where(first, chance / share, (chance - share) / (1 - share))
+        rest = np.clip(np.nan_to_num(rest), 0, np.nextafter(1, 0))
+        drawn = [kind.draw(records, rest) for kind in (self.first, self.second)]
+        return np.where(first, *drawn)
+
+
 class PairSampler:
     """An endless stream of batches of anchors and a partner of each: all anchors come first.
 
     A step takes ``batch_size // 2`` units, as :class:`StepSampler` deals them; of each unit one
     record is drawn as the anchor, and one of the anchor's partners. A unit may be a record or a
     patient: with patients, no two anchors of a batch are of the same one. An anchor without a
-    partner is its own. The batch of step k is a pure function of (seed, k, rank).
+    partner is its own. The batch of step k is a pure function of (seed, k, rank), and the ranks
+    together take the pairs that one process of their global batch would.
 
     Args:
         units: The records of each unit.
@@ -273,7 +303,7 @@ class PairSampler:
     def __init__(
         self,
         units: Lists,
-        partners: Partners,
+        partners: Partners | Mixture,
         batch_size: int,
         *,
         seed: int,
@@ -306,7 +336,9 @@ class PairSampler:
     def batch(self, step: int) -> list[int]:
         """Anchors, then their partners, that this rank reads at a step."""
         unit = np.array(self.order.batch(step))
-        chance = np.random.default_rng([self.seed, step, self.rank, 1]).random((2, len(unit)))
+        begin, every = self.rank * len(unit), self.order.world_size * len(unit)
+        chance = np.random.default_rng([self.seed, step, 0, 1]).random((2, every))
+        chance = chance[:, begin : begin + len(unit)]  # as one process would draw for all
         place = (chance[0] * self.units.lengths[unit]).astype(np.int64)
         anchors = self.units.members[self.units.starts[unit] + place]
         return [*anchors.tolist(), *self.partners.draw(anchors, chance[1]).tolist()]

@@ -87,6 +87,29 @@ class InputDistance(nn.Module):
         return pairwise_distance(x.flatten(1), columns, metric=self.distance)
 
 
+class EmbeddingDistance(InputDistance):
+    """Euclidean distances between the embeddings that a frozen encoder gives of records.
+
+    The encoder belongs to an earlier run: it is no part of the module's state, is never trained and
+    stays in evaluation mode.
+
+    Args:
+        encoder: ``(N, L, T) -> (N, D)``.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__("euclidean")
+        self._encoder = (encoder.requires_grad_(False).eval(),)  # hidden from train() and state
+
+    @torch.no_grad()
+    def resampled(self, ecg: Tensor) -> Tensor:
+        """The embeddings ``(N, D)``, which take the place of the records."""
+        (encoder,) = self._encoder
+        with torch.autocast(ecg.device.type, enabled=False):
+            embeddings: Tensor = encoder.to(ecg.device)(ecg)
+        return embeddings
+
+
 def rate_factor(fs: float, mine_fs: float | None) -> tuple[int, int]:
     """The factor between two sampling rates, in whole numbers.
 

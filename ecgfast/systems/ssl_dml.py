@@ -1,16 +1,27 @@
-"""Wiring of SSL-DML: triplets by distance in input space."""
+"""Wiring of SSL-DML: positives by distance in input space, or of the same patient."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
+import numpy as np
+import torch
+
 from ecgfast.config.ssl_dml import Config
-from ecgfast.data.sampler import StepSampler
-from ecgfast.data.source import open_source
-from ecgfast.methods.triplet import Triplet
-from ecgfast.miners.distance import InputDistance, rate_factor
-from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.data.identity import Identity, identity
+from ecgfast.data.sampler import Lists, Mixture, PairSampler, Partners, StepSampler
+from ecgfast.data.source import Source, open_source
+from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
+from ecgfast.losses.triplet import MarginLoss, TripletLoss
+from ecgfast.methods.ssl_dml import SSLDML, Loss
+from ecgfast.miners.distance import InputDistance
+from ecgfast.miners.pools import Dealt, InBatch, Pool, Ring
+from ecgfast.miners.rows import Negatives
+from ecgfast.models.heads import Projector
+from ecgfast.systems.neighbours import input_distance, neighbours_of
 from ecgfast.systems.parts import (
+    augmentation,
     check_source,
     make_encoder,
     preparation,
@@ -33,15 +44,35 @@ def build(config: Config) -> Run:
     recipe = settled_recipe(signal, source)
     encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
     prepare = preparation(signal, recipe)
-    distance = input_distance(config, fs=prepared_fs(signal, recipe))
-    miner = NearestFarthest(distance, config.positive, config.negative, config.neg_topk)
-    method = Triplet(encoder, miner, margin=config.margin, optim=config.optim)
+    who = identity(source)
+    size = config.projection_dim
+    method = SSLDML(
+        encoder,
+        _pool(config, input_distance(config, signal, recipe)),
+        Negatives(
+            config.negative,
+            topk=config.neg_topk,
+            correction=config.hub_correction,
+            hub_k=config.hub_k,
+        ),
+        _loss(config),
+        ids=_ids(config, who),
+        projector=Projector(encoder.embedding_dim, size, hidden=encoder.embedding_dim)
+        if size
+        else None,
+        augment=augmentation(config.augment, fs=prepared_fs(signal, recipe))
+        if config.augment.draws
+        else None,
+        normalise=config.normalise,
+        seed=fit.seed,
+        optim=config.optim,
+    )
     batches = Batches(
         source.dataset,
         prepare,
-        partial(StepSampler, len(source), fit.batch_size, seed=fit.seed, order=config.order),
+        _sampler(config, source, who),
         seed=fit.seed,
-        batch_size=fit.batch_size,
+        batch_size=config.anchors if config.pool == "ring" else fit.batch_size,
         workers=data.workers,
         names=source.names,
     )
@@ -52,25 +83,64 @@ def build(config: Config) -> Run:
         synthetic=source.synthetic,
         trained_on=Records.of(source.column("record_id")),
     )
-    return Run(method, batches, contract, config)
+    collapse = (config.collapse_below, config.collapse_patience)
+    return Run(method, batches, contract, config, collapse=collapse)
 
 
-def input_distance(config: Config, *, fs: float) -> InputDistance:
-    """What the configuration mines by, on records of ``fs`` Hz.
+def _pool(config: Config, distance: InputDistance) -> Pool:
+    far = config.negative == "farthest" and config.loss in ("triplet", "margin")
+    together = config.mine_over == "all"
+    if config.dealt:
+        views = config.augment.draws
+        return Dealt(distance, itself=views, between_rows=far, gathered=together)
+    words = {
+        "rule": config.positive,
+        "k": config.k_positives,
+        "correction": config.hub_correction if config.hub_nearest else "none",
+        "hub_k": config.hub_k,
+        "between_rows": far,
+        "gathered": together,
+    }
+    if config.pool == "ring":
+        return Ring(distance, size=config.ring_size, **words)
+    return InBatch(distance, **words)  # type: ignore[arg-type]
 
-    Raises:
-        RunError: The mining rate is above theirs, or no ratio to it.
-    """
-    try:
-        factor = rate_factor(fs, config.mine_fs)
-    except ValueError as error:
-        raise RunError(f"error[mining] {error} (--mine_fs)", code=2) from error
-    rate = fs * factor[0] / factor[1]
-    radius = None if config.dtw_radius is None else round(config.dtw_radius * rate)
-    return InputDistance(
-        config.distance,
-        cost=config.dtw_cost,
-        radius=radius,
-        gamma=config.soft_gamma,
-        resample=factor,
-    )
+
+def _loss(config: Config) -> Loss:
+    if config.loss == "triplet":
+        return TripletLoss(config.margin)
+    if config.loss == "margin":
+        return MarginLoss(config.margin, config.beta)
+    if config.loss == "nt_xent":
+        return MinedNTXentLoss(config.temperature)
+    return MinedMultiSimilarityLoss()
+
+
+def _ids(config: Config, who: Identity) -> torch.Tensor:
+    """Who the records are to the miner; as published, all of them are strangers."""
+    own = np.arange(len(who.record))
+    record, group = (own, own) if config.groups == "none" else (who.record, who.group)
+    return torch.from_numpy(np.stack([record, group, who.patient]))
+
+
+def _sampler(config: Config, source: Source, who: Identity) -> Callable[..., Iterable[list[int]]]:
+    """Which records a step reads: anchors, with a partner each where these are dealt."""
+    fit = config.fit
+    if not config.dealt:
+        return partial(StepSampler, len(source), config.anchors, seed=fit.seed, order=config.order)
+    visits = Partners.of_groups(source.patients())
+    if config.positive == "patient":
+        units = Lists.of_groups(source.patients(), least=2)
+        if not len(units.lengths):
+            raise RunError(
+                f"error[patient] none of the {len(source)} records has another one of its patient: "
+                "take another --positive, or records with patient_id",
+                code=2,
+            )
+        return partial(PairSampler, units, visits, fit.batch_size, seed=fit.seed)
+    k = 1 if config.positive == "nearest" else config.k_positives
+    near = neighbours_of(config.graph, source, who, k)
+    partners = near if config.positive != "both" else Mixture(visits, near, config.patient_share)
+    paired = np.flatnonzero(partners.counts() > 0)
+    units = Lists.of_rows(paired[:, None])
+    return partial(PairSampler, units, partners, fit.batch_size, seed=fit.seed)

@@ -1,4 +1,4 @@
-"""Callbacks that look at a run while it trains: a loss that is no number, the best weights."""
+"""Callbacks that look at a run while it trains: no number, a collapse, the best weights."""
 
 from __future__ import annotations
 
@@ -129,6 +129,100 @@ class KeepBest(Callback):
             module.training = training
         known = trainer.callback_metrics
         return {name: float(known[name]) for name in known if name.startswith("val_")}
+
+
+class Collapse(Callback):
+    """Logs how far the embeddings of a batch spread, and stops a run in which they no longer do.
+
+    Two numbers, of the last embeddings of a step, with the mean over the ranks: ``spread_of`` and
+    ``effective_rank``. Neither depends on the scale of the embeddings, which a hinge without
+    normalisation may shrink many times over while it learns. When the spread is below a bound at
+    every look for so many steps, all records have become one point, of which no loss makes
+    different ones again.
+
+    Args:
+        rows: Gets the numbers.
+        every: Steps between two looks.
+        below: The bound; 0 never stops a run.
+        patience: Steps.
+    """
+
+    def __init__(self, rows: Log, *, every: int, below: float, patience: int) -> None:
+        self.rows = rows
+        self.every = every
+        self.below = below
+        self.patience = patience
+        self.since = -1  # the first step of those below, if the last was
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks, if it is time."""
+        step = trainer.global_step
+        if step % self.every and step not in (1, trainer.max_steps):
+            return
+        embeddings = pl_module.embedded
+        if embeddings is None:
+            return
+        numbers = torch.stack([spread_of(embeddings), effective_rank(embeddings)])
+        if trainer.world_size > 1:
+            numbers = trainer.strategy.reduce(numbers.to(embeddings.device), reduce_op="mean")
+        spread, rank = numbers.tolist()
+        self.rows.more |= {"embedding_spread": spread, "embedding_rank": rank}
+        if not spread < self.below:
+            self.since = -1
+            return
+        self.since = step if self.since < 0 else self.since
+        if step - self.since >= self.patience:
+            raise RunError(
+                f"error[collapse] the embeddings have collapsed: their spread has been below "
+                f"{self.below:g} since step {self.since} and is {spread:.2g} at step {step}, "
+                f"effective rank {rank:.1f} of {embeddings.shape[1]}. All records look alike to "
+                "the encoder, and nothing is learnt any more. Lower --optim.lr or "
+                "--optim.weight_decay, take a loss of unit length (--normalise true, or --loss "
+                "nt_xent) or negatives that are drawn (--negative random); --collapse_below 0 lets "
+                "the run go on"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"since": self.since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the count."""
+        self.since = int(state_dict["since"])
+
+
+def spread_of(embeddings: Tensor) -> Tensor:
+    r"""The share of the embeddings' squares that tells them apart, in [0, 1].
+
+    .. math:: 1 - \lVert \bar z \rVert^2 / \langle \lVert z \rVert^2 \rangle
+
+    It is 0 when all are the same, or zero, and has no scale; for unit rows it is one minus their
+    mean cosine, each with itself included.
+    """
+    z = embeddings.detach().double()
+    mean = z.mean(dim=0)
+    squares = z.square().sum(dim=1).mean()
+    spread = (z - mean).square().sum(dim=1).mean() / squares
+    return torch.where(squares > 0, spread, 0).to(torch.float32)
+
+
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """In how many directions the embeddings differ: exp of the entropy of their singular values.
+
+    Of the centred embeddings (Roy, Vetterli: The effective rank, EUSIPCO 2007): at most their
+    dimension, and one less than their number; 0 where they are all the same.
+    """
+    z = embeddings.detach().double().cpu()
+    if not z.isfinite().all():
+        return torch.tensor(torch.nan)
+    values = torch.linalg.svdvals(z - z.mean(dim=0))
+    total = values.sum()
+    if not total > 0:
+        return torch.tensor(0.0)
+    share = values / total
+    return torch.special.entr(share).sum().exp().float()
 
 
 def weights_of(method: Method) -> Weights:

@@ -1,4 +1,4 @@
-"""Triplet: it learns, logs what tells a collapse, leaves broken records out."""
+"""SSLDML: it learns, logs what tells a collapse, leaves broken records out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import torch
 from torch import nn
 
 from ecgfast.config import Optim
-from ecgfast.methods.triplet import Triplet
+from ecgfast.losses.triplet import TripletLoss
+from ecgfast.methods.ssl_dml import SSLDML
+from ecgfast.miners.distance import InputDistance
 from ecgfast.miners.extreme import NearestFarthest
+from ecgfast.miners.pools import InBatch
+from ecgfast.miners.rows import Negatives
 from ecgfast.testing import make_ecg
 
 
@@ -19,13 +23,17 @@ def poisoned_memory():
     """Not here: the switch slows torch's own layers down."""
 
 
-def make(encoder=None, margin=0.2, **words):
-    torch.manual_seed(0)
-    encoder = encoder or nn.Sequential(nn.Flatten(), nn.Linear(12 * 64, 8))
-    method = Triplet(encoder, NearestFarthest(**words), margin=margin, optim=Optim())
+def listening(method):
     method.logged = {}
     method.log_dict = lambda numbers, **_: method.logged.update(numbers)
     return method
+
+
+def make(encoder=None, margin=0.2, negative="random", topk=2):
+    torch.manual_seed(0)
+    encoder = encoder or nn.Sequential(nn.Flatten(), nn.Linear(12 * 64, 8))
+    pool, negatives = InBatch(InputDistance("mean_l1")), Negatives(negative, topk=topk)
+    return listening(SSLDML(encoder, pool, negatives, TripletLoss(margin), optim=Optim()))
 
 
 def batch(n=16):
@@ -37,7 +45,7 @@ def test_loss_is_the_published_formula():
     torch.manual_seed(3)
     loss = method.training_step(one, 0)
     torch.manual_seed(3)
-    a, p, n, _ = method.miner(one["ecg"])
+    a, p, n, _ = NearestFarthest(negative="farthest", topk=2)(one["ecg"])
     z = method.encoder(one["ecg"])
     hinge = ((z[a] - z[p]) ** 2).sum(1) - ((z[a] - z[n]) ** 2).sum(1) + 0.2
     torch.testing.assert_close(loss, hinge.clamp(min=0).mean())
@@ -47,8 +55,8 @@ def test_loss_is_the_published_formula():
 
 def test_the_clock_knows_what_mining_takes():
     method, one = make(), batch()
-    mine = method.miner.forward
-    method.miner.forward = lambda ecg: time.sleep(0.05) or mine(ecg)
+    mine = method.pool.forward
+    method.pool.forward = lambda *words: time.sleep(0.05) or mine(*words)
     method.training_step(one, 0)
     method.training_step(one, 1)
     assert 0.1 <= method.clock.take()["mining"] < 5
