@@ -35,7 +35,7 @@ def test_noise_gets_a_stronger_penalty_than_signal():
     x, value, patient = made(200)
     noise = np.random.default_rng(5).permutation(value)
     clear = linear_probe(x, value, patient, classes=False).penalty
-    assert linear_probe(x, noise, patient, classes=False).penalty > 10 * clear
+    assert linear_probe(x, noise, patient, classes=False).penalty >= 10 * clear
 
 
 def test_records_of_a_patient_are_never_on_both_sides():
@@ -45,7 +45,7 @@ def test_records_of_a_patient_are_never_on_both_sides():
     label = np.repeat(draw.integers(0, 2, 40), 5).astype(float)
     x = np.repeat(draw.normal(size=(40, 60)), 5, axis=0)
     alone = linear_probe(x, label, np.arange(200), classes=True)
-    assert linear_probe(x, label, patient, classes=True).penalty > 10 * alone.penalty
+    assert linear_probe(x, label, patient, classes=True).penalty >= 10 * alone.penalty
 
 
 @pytest.mark.parametrize("n", [2, 3, 4])

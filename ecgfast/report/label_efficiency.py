@@ -23,7 +23,6 @@ from ecgfast.report.style import (
     ORANGE,
     SKY,
     STYLE,
-    Picture,
     blank,
     picture,
 )
@@ -240,11 +239,6 @@ def _isotonic(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(int(count), mean) for mean, count in blocks])
 
 
-def curve(facts: Mapping[str, Any], metric: str) -> Picture:
-    """The curve for a page."""
-    return picture(draw_curve)(facts, metric)
-
-
 def save_curve(facts: Mapping[str, Any], metric: str, path: Path) -> None:
     """The curve as PNG, PDF and SVG: ``path`` with each suffix."""
     with matplotlib.rc_context({**STYLE, "pdf.fonttype": 42}), warnings.catch_warnings():
@@ -277,7 +271,7 @@ def page(facts: Mapping[str, Any]) -> str:
     return environment.get_template("label_efficiency.html").render(
         facts=facts,
         title=f"{name}{above}: label efficiency",
-        curves=[(metric, curve(facts, metric)) for metric in metrics],
+        curves=[(metric, picture(draw_curve)(facts, metric)) for metric in metrics],
         tables=[_table(facts, metric) for metric in metrics],
     )
 
