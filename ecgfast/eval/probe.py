@@ -46,7 +46,7 @@ def linear_probe(
     r"""Fits a logistic regression to classes, or a ridge regression to values.
 
     Both minimise the mean loss of a record plus :math:`\lambda |w|^2 / 2`, the bias being free. The
-    penalty is that with the least loss on patients that were left out, among the powers of 10 from 1e-4 to 100;
+    penalty is the power of 10 from 1e-4 to 100 with the least loss on patients that were left out;
     with fewer than 3 patients of a class (6 for a value) it is 1, which tells no more than which
     way the classes lie apart.
 

@@ -125,7 +125,11 @@ def draw_curve(facts: Mapping[str, Any], metric: str) -> Figure:
             linestyle="-" if trained else (0, (4, 2)),
             zorder=3,
         )
-        known = [(at, row["lo"], row["hi"]) for at, row in zip(x, mine, strict=True) if row["hi"]]
+        known = [
+            (at, row["lo"], row["hi"])
+            for at, row in zip(x, mine, strict=True)
+            if row["hi"] is not None
+        ]
         if known:
             at, lo, hi = np.array(known).T
             axis.vlines(at, lo, hi, color=colour, linewidth=1, alpha=0.75, zorder=2)
@@ -176,6 +180,7 @@ def _axes(
                 textcoords="offset points",
                 fontsize=7,
                 color=GREY,
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )
     test, seeds = facts["test"], facts["seeds"]
     axis.annotate(
