@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgfast.data import sampler
-from ecgfast.data.sampler import Lists, PairSampler, Partners, StepSampler
+from ecgfast.data.sampler import BalancedSampler, Lists, PairSampler, Partners, StepSampler
 
 LAYOUTS = st.tuples(
     st.integers(1, 5),  # batch size
@@ -160,3 +160,40 @@ def test_pairs_refuse_what_cannot_be():
 
 def test_examples():
     assert doctest.testmod(sampler).failed == 0
+
+
+def test_balanced_batches_have_as_many_of_each_class_and_forget_nobody():
+    classes = np.array([5] * 40 + [2] * 7 + [9] * 3)
+    deal = BalancedSampler(classes, 6, seed=3)
+    stream = [deal.batch(step) for step in range(40)]
+    for batch in stream:
+        assert sorted(classes[batch]) == [2, 2, 5, 5, 9, 9]
+    counts = np.bincount(np.concatenate(stream), minlength=50)
+    assert set(counts[:40]) == {2}  # 80 places for 40 records: two rounds
+    assert set(counts[40:47]) <= {11, 12}
+    assert set(counts[47:]) <= {26, 27}
+    rounds = np.concatenate(stream)
+    rounds = rounds[classes[rounds] == 5]
+    assert sorted(rounds[:40]) == sorted(rounds[40:]) == list(range(40))
+    assert rounds[:40].tolist() != rounds[40:].tolist()
+
+
+def test_balanced_batches_depend_on_seed_and_step_alone():
+    classes = np.arange(30) % 4
+    deal = BalancedSampler(classes, 5, seed=1)
+    late = iter(BalancedSampler(classes, 5, seed=1, start_step=7))
+    assert [next(late) for _ in range(3)] == [deal.batch(step) for step in (7, 8, 9)]
+    assert deal.batch(0) != BalancedSampler(classes, 5, seed=2).batch(0)
+    ranks = [BalancedSampler(classes, 5, seed=1, rank=r, world_size=2) for r in range(2)]
+    whole = BalancedSampler(classes, 10, seed=1)
+    for step in range(5):
+        assert [i for rank in ranks for i in rank.batch(step)] == whole.batch(step)
+
+
+@pytest.mark.parametrize(
+    "words", [{"batch_size": 0}, {"start_step": -1}, {"rank": 2, "world_size": 2}, {"classes": []}]
+)
+def test_balanced_batches_of_nothing_are_refused(words):
+    words = {"classes": np.zeros(4, dtype=np.int64), "batch_size": 2, **words}
+    with pytest.raises(ValueError, match="batch_size must be positive"):
+        BalancedSampler(seed=0, **words)

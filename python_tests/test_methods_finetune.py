@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ecgfast.config import Optim
 from ecgfast.methods.finetune import Finetune
@@ -203,3 +205,98 @@ def test_scale_travels_with_the_head():
 def test_refuses(words, message):
     with pytest.raises(ValueError, match=message):
         make(**words)
+
+
+def several(n=64, seed=0):
+    one = batch(n, seed)
+    size = one["ecg"].std(dim=(1, 2))
+    return {**one, "label": torch.bucketize(size, torch.tensor([0.8, 1.2])).float()}
+
+
+def make_several(**words):
+    torch.manual_seed(0)
+    method = Finetune(
+        Encoder(), Head(8, 16, 0.0, outputs=3), task="multiclass", optim=Optim(), **words
+    )
+    method.logged = {}
+    method.log_dict = lambda numbers, **_: method.logged.update(numbers)
+    return method
+
+
+def test_learns_several_classes():
+    method = make_several()
+    optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
+    for step in range(200):
+        optimizer.zero_grad()
+        method.training_step(several(seed=step % 4), step).backward()
+        optimizer.step()
+    method.eval()
+    one = several(seed=9)
+    one["label"][3] = torch.nan
+    seen = judge(method, one)
+    known = ~one["label"].isnan()
+    logits, _ = method(one["ecg"][known])
+    truth = one["label"][known].long()
+    assert seen["val_accuracy"] == (logits.argmax(1) == truth).float().mean().item() > 0.85
+    assert seen["val_loss"] == pytest.approx(cross_entropy(logits, truth).item(), rel=1e-5)
+    areas = [roc_auc_score(truth == c, logits.softmax(1)[:, c].detach().numpy()) for c in range(3)]
+    assert seen["val_auroc"] == pytest.approx(sum(areas) / 3, abs=1e-5)
+    score = method.predict_step(one, 0)["score"]
+    torch.testing.assert_close(score[known], logits.softmax(1))
+
+
+def test_a_class_that_validation_lacks_leaves_the_others_their_area():
+    method = make_several().eval()
+    one = several()
+    one["label"] = one["label"].clamp(max=1)
+    seen = judge(method, one)
+    logits, _ = method(one["ecg"])
+    areas = [
+        roc_auc_score(one["label"] == c, logits.softmax(1)[:, c].detach().numpy()) for c in (0, 1)
+    ]
+    assert seen["val_auroc"] == pytest.approx(sum(areas) / 2, abs=1e-5)
+
+
+def test_class_weights_are_torchs():
+    one, weights = several(), torch.tensor([0.5, 3.0, 1.25])
+    method = make_several(class_weights=weights).eval()
+    logits, _ = method(one["ecg"])
+    each = cross_entropy(logits, one["label"].long(), weight=weights, reduction="none")
+    torch.testing.assert_close(method.training_step(one, 0), each.mean())
+    assert judge(method, one)["val_loss"] == pytest.approx(each.mean().item(), rel=1e-5)
+
+    method = make("classification", threshold=16.0, class_weights=torch.tensor([1.0, 4.0])).eval()
+    one = batch()
+    logit, _ = method(one["ecg"])
+    expected = binary_cross_entropy_with_logits(
+        logit, (one["label"] > 16).float(), pos_weight=torch.tensor(4.0)
+    )
+    torch.testing.assert_close(method.training_step(one, 0), expected)
+    assert judge(method, one)["val_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(ValueError, match="belong to classes"):
+        make(class_weights=weights)
+
+
+def test_the_root_of_the_mean_square_is_of_a_batch():
+    method, one = make(loss="rmse", dropout=0.0).eval(), batch(6)
+    one["label"][2] = torch.nan
+    output, _ = method(one["ecg"])
+    known = ~one["label"].isnan()
+    errors = ((output - one["label"])[known] / 8).double()
+    expected = (errors.square().mean() + 1e-6).sqrt()
+    torch.testing.assert_close(method.training_step(one, 0).double(), expected, rtol=1e-5, atol=0)
+    one["label"][:] = torch.nan
+    loss = method.training_step(one, 0)
+    loss.backward()
+    assert loss == 0
+    assert all((p.grad == 0).all() for p in method.parameters())
+
+
+def test_rates_of_an_encoder_without_stages():
+    method = make(head_lr=1e-2)
+    (rate, head), (below, encoder) = method.rates()
+    assert (rate, below) == (pytest.approx(10.0), 1.0)
+    assert [id(p) for p in head] == [id(p) for p in method.head.parameters()]
+    assert [id(p) for p in encoder] == [id(p) for p in method.encoder.parameters()]
+    frozen = make(head_lr=1e-2, freeze=True)
+    assert [len(part) for _, part in frozen.rates()] == [len(head)]
