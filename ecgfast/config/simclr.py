@@ -30,9 +30,7 @@ class Config:
     data: Store = field(default_factory=lambda: Store(splits=("all",)))
     encoder: Encoder = field(default_factory=Encoder)
     augment: Augment = field(
-        default_factory=lambda: Augment(
-            crop_s=5.0, mask_count=(1, 1), mask_s=(1.0, 2.0), noise_mv=(0.0, 0.1)
-        )
+        default_factory=lambda: Augment(crop_s=5.0, mask_count=(1, 1), mask_s=(1.0, 2.0))
     )
     projector: Projector = field(default_factory=lambda: Projector(dim=128))
     temperature: float = 0.1
