@@ -98,14 +98,16 @@ def check_using(words: Namespace) -> None:
         raise Fail(4, f"error: --device {words.device} is not to be had here: {first}") from None
 
 
-def progress(rows: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:
+def progress(
+    rows: Iterable[Any], what: str, total: int | None = None, unit: str = " records"
+) -> Iterable[Any]:
     """The same, with a bar where there is a screen to show it on."""
     import sys
 
     from tqdm import tqdm
 
     show = sys.stderr.isatty()
-    return tqdm(rows, desc=what, total=total, unit=" records", leave=False, disable=not show)
+    return tqdm(rows, desc=what, total=total, unit=unit, leave=False, disable=not show)
 
 
 def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator[Any]:

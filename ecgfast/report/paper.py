@@ -32,15 +32,52 @@ def ecg_page(
     Every row begins with a calibration pulse of 1 mV and 0.2 s. Where nothing was recorded (NaN),
     nothing is drawn. Each lead is shown about its own median, as if baselines were set by hand.
     """
-    seconds = min(ecg.shape[1] / fs, LONGEST)
-    complete = {name for row in TWELVE for name in row} <= set(leads)
-    rows = [*TWELVE, (RHYTHM,)] if complete else [(name,) for name in leads]
-    width = LEFT + seconds * SPEED + RIGHT
-    height = HEAD + ROW * len(rows) + FOOT
+    width, height = page_size(leads, ecg.shape[1] / fs)
     figure = Figure(figsize=(width / 25.4, height / 25.4))
     headline = f"{title} (SYNTHETIC data)" if synthetic else title
     figure.set_label(headline)
     axis = figure.add_axes((0, 0, 1, 1))
+    words = f"25 mm/s   10 mm/mV   {fs:g} Hz   as stored, not filtered"
+    if ecg.shape[1] / fs > LONGEST:
+        words += f"   first {LONGEST:g} s of {ecg.shape[1] / fs:g} s"
+    draw_page(axis, ecg, leads, fs, head=headline, foot=words, synthetic=synthetic)
+    return figure
+
+
+def page_size(
+    leads: tuple[str, ...], seconds: float, *, rhythm: bool = True
+) -> tuple[float, float]:
+    """Width and height of a page, mm."""
+    width = LEFT + min(seconds, LONGEST) * SPEED + RIGHT
+    return width, HEAD + ROW * len(_rows(leads, rhythm)) + FOOT
+
+
+def draw_page(
+    axis: Axes,
+    ecg: Floats,
+    leads: tuple[str, ...],
+    fs: float,
+    *,
+    head: str,
+    foot: str,
+    synthetic: bool,
+    rhythm: bool = True,
+) -> None:
+    """Draws a page on axes of its own, in mm; see ``ecg_page``.
+
+    Args:
+        axis: As large as the page, or in its proportions.
+        ecg: mV, ``(L, T)``.
+        leads: Its rows.
+        fs: Hz.
+        head: Above.
+        foot: Below.
+        synthetic: Marks it as made up.
+        rhythm: With the strip of one lead below the twelve.
+    """
+    seconds = min(ecg.shape[1] / fs, LONGEST)
+    rows = _rows(leads, rhythm)
+    width, height = page_size(leads, seconds, rhythm=rhythm)
     axis.set(xlim=(0, width), ylim=(0, height))
     axis.set_axis_off()
     _grid(axis, width, height)
@@ -58,7 +95,7 @@ def ecg_page(
             halo = [withStroke(linewidth=2.5, foreground="white")]  # readable on top of a trace
             place_ = (start + 1, base + 9.5, name)
             axis.text(*place_, fontsize=9, fontweight="bold", va="center", path_effects=halo)
-    axis.text(4, height - 3, headline, fontsize=10, fontweight="bold", va="top")
+    axis.text(4, height - 3, head, fontsize=10, fontweight="bold", va="top")
     if synthetic:
         axis.text(
             *(width / 2, (height - HEAD) / 2, "SYNTHETIC"),
@@ -70,11 +107,13 @@ def ecg_page(
             va="center",
             fontweight="bold",
         )
-    words = f"25 mm/s   10 mm/mV   {fs:g} Hz   as stored, not filtered"
-    if ecg.shape[1] / fs > LONGEST:
-        words += f"   first {LONGEST:g} s of {ecg.shape[1] / fs:g} s"
-    axis.text(4, 2.5, words, fontsize=7.5)
-    return figure
+    axis.text(4, 2.5, foot, fontsize=7.5)
+
+
+def _rows(leads: tuple[str, ...], rhythm: bool) -> list[tuple[str, ...]]:
+    complete = {name for row in TWELVE for name in row} <= set(leads)
+    strip = [(RHYTHM,)] if rhythm else []
+    return [*TWELVE, *strip] if complete else [(name,) for name in leads]
 
 
 def _grid(axis: Axes, width: float, height: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
@@ -115,6 +116,8 @@ class Model(nn.Module):
             ValueError: Another shape than the contract's.
         """
         place = next(self.network.parameters()).device
+        if isinstance(ecg, np.ndarray) and not ecg.flags.writeable:
+            ecg = ecg.copy()  # a mapped store is; torch would warn
         ecg = torch.as_tensor(ecg)
         want = (len(self.signal.leads), self.signal.samples)
         if ecg.dim() != 3 or tuple(ecg.shape[1:]) != want:
