@@ -14,14 +14,9 @@ from ecgfast.data.records import DataError
 
 
 def write_table(path: str | Path | IO[bytes], columns: Mapping[str, ArrayLike]) -> None:
-    """Writes columns, in their order, to a path or an open file."""
-    pq.write_table(pa.table({name: pa.array(values) for name, values in columns.items()}), path)
-def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
-    """Writes columns, in their order; NaN and None are written as missing."""
-    pq.write_table(
-        pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}),
-        path,
-    )
+    """Writes columns, in their order, to a path or an open file; NaN and None become missing."""
+    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+    pq.write_table(pa.table(arrays), path)
 
 
 def read_table(path: str | Path) -> dict[str, NDArray[Any]]:
