@@ -19,6 +19,7 @@ from ecgfast.data.store import ECGStore
 from ecgfast.data.store_format import write_manifest
 from ecgfast.data.synthetic import write_cohort
 from ecgfast.data.tables import read_table
+from ecgfast.report.label_efficiency import ratios
 from ecgfast.systems import label_starts
 from ecgfast.systems.parts import make_encoder
 from ecgfast.train.checkpoint import save_encoder
@@ -192,6 +193,7 @@ def test_a_stopped_sweep_goes_on_and_ends_alike(whole, store, runs, tmp_path, mo
         with pytest.raises(SystemExit) as left:
             sweep(store, out, *words)
         assert left.value.code == 130
+        assert "the same command goes on" in capsys.readouterr().err
         monkeypatch.undo()
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*.json")}
     assert 3 < len(before) < 30
@@ -290,6 +292,7 @@ def test_what_cannot_be_compared_is_refused(store, runs, tmp_path, capsys):
         (["--init", "dtw-knn@full"], "learns nothing"),
         (["--init", "a=x,y", "--seeds", "3"], "a has 2 runs for 3 seeds"),
         (["--reference", "b"], "reference b is none of"),
+        (["--fit.devices", "2"], "fit.devices must be 1"),
         (["--metric", "auroc"], "metric must be one of mae"),
         (["--threshold", "18"], "threshold belongs to task=classification"),
     ):
@@ -322,6 +325,42 @@ def test_words_of_a_start_and_a_list_of_them():
     assert gathered(["--init", "[random]"]) == ["--init", "[random]"]
     assert gathered(["--seeds", "2"]) == ["--seeds", "2"]
     assert [s.name for s in Config(init=("random", "a=x")).starts()] == ["random", "a"]
+
+
+def test_settings_come_from_a_file_too(store, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(
+        f"data: {{paths: [{store}]}}\ninit: [random, a=random@logistic]\nfractions: [1.0]\n"
+        "seeds: 1\nsignal: {fs: 100, seconds: 2}\nencoder: {width: 4, embedding_dim: 8}\n"
+        f"task: classification\nthreshold: 18\nbootstrap: 20\nout: {tmp_path}/out\n"
+    )
+    main(["labeleff", "--config", str(tmp_path / "mine.yaml")])
+    facts = json.loads((tmp_path / "out/labeleff.json").read_text())
+    assert [start["name"] for start in facts["starts"]] == ["random", "a"]
+    assert {row["estimate"] for row in facts["differences"]} == {0}
+    said = capsys.readouterr().out
+    assert "1 with" not in said  # one share makes no curve
+    assert "AUROC, mean of 1 seeds" in said
+
+
+def test_ratios_are_told_in_words():
+    def row(share, state, at=None, lo=None, hi=None):
+        row = {"a": "ssl", "b": "scratch", "metric": "auroc", "value": 0.7, "state": state}
+        return {**row, "b_fraction": share, "a_fraction": at, "lo": lo, "hi": hi}
+
+    assert ratios(
+        [
+            row(0.01, "at the smallest"),
+            row(0.05, "at the smallest"),
+            row(0.1, "reached", 0.0123, 0.004, "not reached"),
+            row(0.5, "reached", 0.2),
+            row(1.0, "not reached"),
+        ]
+    ) == [
+        "ssl is better than scratch with 1 %, 5 % with its smallest share already",
+        "ssl with 1.2 % [0.4 %, not reached] equals scratch with 10 % (AUROC 0.700)",
+        "ssl with 20 % equals scratch with 50 % (AUROC 0.700)",
+        "ssl reaches scratch with 100 % with none of its shares",
+    ]
 
 
 def test_real_records_go_through(tmp_path, capsys):

@@ -54,23 +54,25 @@ def run(words: Namespace) -> None:
     from ecgfast.systems.label_table import label_table
     from ecgfast.systems.labeleff import sweep
     from ecgfast.train.checkpoint import write_at_once
-    from ecgfast.train.errors import RunError, Stopped
+    from ecgfast.train.errors import RunError
 
     config: Config = words.built
     try:
         found = sweep(config, say=lambda line: print(line, flush=True))
     except RunError as error:
         raise Fail(error.code, str(error)) from None
-    except Stopped:
-        raise Fail(1, f"stopped; the same command goes on in {config.out}") from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; finished cells are kept in {config.out}, the same command goes on"
+        ) from None
     facts = label_table(config, found) | {"command": _command()}
     out = Path(config.out)
-    for metric in sorted({row["metric"] for row in facts["rows"]}):
-        save_curve(facts, metric, out / f"labeleff-{metric}")
+    metrics = sorted({row["metric"] for row in facts["rows"]})
+    curves = {name: save_curve(facts, name, out / f"labeleff-{name}") for name in metrics}
     for name, text in (
         ("labeleff.csv", _csv(facts)),
         ("labeleff.md", _markdown(facts)),
-        ("labeleff.html", page(facts)),
+        ("labeleff.html", page(facts, curves)),
         ("labeleff.json", json.dumps(facts, indent=1, allow_nan=False) + "\n"),
     ):
         write_at_once(out / name, text.encode())
@@ -126,7 +128,7 @@ def _printed(facts: dict[str, Any]) -> str:
             gap = gaps.get((row["start"], fraction))
             beside = "" if gap is None else f"   {told_as.bounded(gap, signed=True)}"
             lines.append(f"  {row['start']:<{width}}  {told_as.bounded(row):<22}{beside}".rstrip())
-    told = [told_as.ratio(row) for row in facts["ratios"] if row["b"] == reference]
+    told = told_as.ratios([row for row in facts["ratios"] if row["b"] == reference])
     lines += ["", *told] if told else []
     lines += [f"note: {note}" for note in facts["notes"]]
     if facts["synthetic"]:
@@ -173,7 +175,7 @@ def _markdown(facts: dict[str, Any]) -> str:
                 mine = [row for row in rows if row["start"] == start]
                 cells = "".join(f" {told_as.bounded(row, signed=signed)} |" for row in mine)
                 lines.append(f"| {start} |{cells}")
-    told = [told_as.ratio(row) for row in facts["ratios"]]
+    told = told_as.ratios(facts["ratios"])
     lines += ["", f"Labels for the same {words.metric(facts['metric'])}:", ""] if told else []
     lines += [f"- {line}" for line in told]
     lines += ["", *(f"Note: {note}." for note in facts["notes"])] if facts["notes"] else []

@@ -171,7 +171,9 @@ class Config:
         )
     )
     neighbours: Neighbours = field(default_factory=Neighbours)
-    fit: Fit = field(default_factory=lambda: Fit(steps=300, batch_size=64, progress=False))
+    fit: Fit = field(
+        default_factory=lambda: Fit(steps=300, batch_size=64, devices=1, progress=False)
+    )
     reference: str = ""
     metric: str = ""
     bootstrap: int = 1000
@@ -187,6 +189,8 @@ class Config:
             raise ValueError(f"fractions must differ, got {list(self.fractions)}")
         if self.seeds < 1 or self.bootstrap < 1:
             raise ValueError("seeds and bootstrap must be 1 or more")
+        if self.fit.devices not in (1, "1"):
+            raise ValueError(f"fit.devices must be 1 here, got {self.fit.devices}: cells are small")
         if self.task != "classification" and self.threshold is not None:
             raise ValueError("threshold belongs to task=classification")
         if self.metric and self.metric not in METRICS[self.task]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from ecgfast.data.records import DataError
 from ecgfast.data.split import nested_fraction, patients
-from ecgfast.data.store_format import write_atomically
 
 VERSION = 1
 MAX_BYTES = 512 * 2**20
@@ -137,7 +137,12 @@ def keep_subsets(
                     )
     content = {"version": VERSION, "about": about, "subsets": subsets}
     sha256 = _sha256(content)
-    write_atomically(path, json.dumps({**content, "sha256": sha256}))
+    if path.exists() and read_subsets(path) == content:
+        return sha256
+    # several sweeps may begin in one folder at the same time
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({**content, "sha256": sha256}), encoding="utf-8")
+    os.replace(temporary, path)
     return sha256
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from ecgfast.report.style import (
     ORANGE,
     SKY,
     STYLE,
+    Picture,
     blank,
-    picture,
 )
 
 # Okabe and Ito's, the darkest first, then black; shapes tell them apart in print, too
@@ -72,17 +74,30 @@ def bounded(row: Mapping[str, Any], *, signed: bool = False) -> str:
     return f"{value} [{lo}, {hi}]" if lo else value
 
 
-def ratio(row: Mapping[str, Any]) -> str:
-    """``ssl with 2.1 % [1.0 %, 4.3 %] equals supervised with 10 % (AUROC 0.712)``."""
-    goal = f"{row['b']} with {share(row['b_fraction'])}"
+def ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``ssl with 2.1 % [1.0 %, 4.3 %] equals supervised with 10 % (AUROC 0.712)``, a line each.
+
+    Shares of B that A does not reach, or is above from the start, are told in one line.
+    """
+    lines = []
+    for key, some in groupby(rows, key=lambda row: (row["a"], row["b"], row["state"])):
+        a, b, state = key
+        group = list(some)
+        if state == "reached":
+            lines += [_equal(row) for row in group]
+            continue
+        goal = f"{b} with {', '.join(share(row['b_fraction']) for row in group)}"
+        if state == "not reached":
+            lines.append(f"{a} reaches {goal} with none of its shares")
+        else:
+            lines.append(f"{a} is better than {goal} with its smallest share already")
+    return lines
+
+
+def _equal(row: Mapping[str, Any]) -> str:
+    ends = "" if row["lo"] is None else f" [{_rough(row['lo'])}, {_rough(row['hi'])}]"
     value = f"{words.metric(row['metric'])} {row['value']:.3f}"
-    if row["state"] == "not reached":
-        return f"{row['a']} does not reach {goal} ({value}) with any of its shares"
-    if row["state"] == "at the smallest":
-        return f"{row['a']} is better than {goal} ({value}) with its smallest share already"
-    ends = ""
-    if row["lo"] is not None:
-        ends = f" [{_rough(row['lo'])}, {_rough(row['hi'])}]"
+    goal = f"{row['b']} with {share(row['b_fraction'])}"
     return f"{row['a']} with {_rough(row['a_fraction'])}{ends} equals {goal} ({value})"
 
 
@@ -244,22 +259,26 @@ def _isotonic(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(int(count), mean) for mean, count in blocks])
 
 
-def save_curve(facts: Mapping[str, Any], metric: str, path: Path) -> None:
-    """The curve as PNG, PDF and SVG: ``path`` with each suffix."""
+def save_curve(facts: Mapping[str, Any], metric: str, path: Path) -> Picture:
+    """The curve as PNG, PDF and SVG: ``path`` with each suffix; and for a page."""
     with matplotlib.rc_context({**STYLE, "pdf.fonttype": 42}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = draw_curve(facts, metric)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, for all three
         plain: dict[str, dict[str, Any]] = {
             "png": {"Software": None},
             "pdf": {"CreationDate": None},
-            "svg": {"Date": None},
+            "svg": {"Date": None, "Title": str(figure.get_label())},
         }
         for kind, metadata in plain.items():
             figure.savefig(f"{path}.{kind}", format=kind, metadata=metadata)
+    code = base64.b64encode(Path(f"{path}.svg").read_bytes()).decode()
+    return Picture(f"data:image/svg+xml;base64,{code}", str(figure.get_label()), True)
 
 
-def page(facts: Mapping[str, Any]) -> str:
-    """One HTML page that needs nothing beside it: curves, tables, ratios, how to read them."""
+def page(facts: Mapping[str, Any], curves: Mapping[str, Picture]) -> str:
+    """One HTML page that needs nothing beside it: curves by metric, tables, ratios."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -267,7 +286,7 @@ def page(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": share, "span": span, "bounded": bounded, "ratio": ratio}
+    environment.filters |= {"share": share, "span": span, "bounded": bounded}
     environment.filters |= {"metric": words.metric, "count": words.count}
     name, unit = words.quantity(str(facts["label"]))
     above = "" if facts["threshold"] is None else f" > {facts['threshold']:g} {unit}".rstrip()
@@ -276,7 +295,8 @@ def page(facts: Mapping[str, Any]) -> str:
     return environment.get_template("label_efficiency.html").render(
         facts=facts,
         title=f"{name}{above}: label efficiency",
-        curves=[(metric, picture(draw_curve)(facts, metric)) for metric in metrics],
+        ratios=ratios(facts["ratios"]),
+        curves=[(metric, curves[metric]) for metric in metrics],
         tables=[_table(facts, metric) for metric in metrics],
     )
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ from ecgfast.transforms.signal import Prepare
 Floats = NDArray[np.floating[Any]]
 Scored = tuple[Floats, dict[str, Any]]  # of the test records, and what is worth telling
 BATCH = 256
+SILENCE = 20.0  # seconds, then it says how far it is
 COLUMNS = 64  # labelled records whose distances are one file of the cache
 # of Fit: what does not change what a step computes
 FREE = ("accelerator", "devices", "strategy", "progress", "log_every", "checkpoint_every", "out")
@@ -90,13 +92,18 @@ class Learner(Protocol):
 
 
 def learner(
-    start: Start, config: Config, cohort: Cohort, contracts: dict[str, Contract], network: Network
+    start: Start,
+    config: Config,
+    cohort: Cohort,
+    contracts: dict[str, Contract],
+    network: Network,
+    say: Callable[[str], None],
 ) -> Learner:
-    """What a start stands for."""
+    """What a start stands for; it says what takes long."""
     if start.distance is not None:
-        return Voting(cast(Distance, start.distance), config, cohort, network)
+        return Voting(cast(Distance, start.distance), config, cohort, network, say)
     kind = Linear if start.how == "logistic" else Trained
-    return kind(start, config, cohort, contracts, network)
+    return kind(start, config, cohort, contracts, network, say)
 
 
 class _FromWeights:
@@ -109,9 +116,10 @@ class _FromWeights:
         cohort: Cohort,
         contracts: dict[str, Contract],
         network: Network,
+        say: Callable[[str], None],
     ) -> None:
         self.start, self.config, self.cohort = start, config, cohort
-        self.contracts, self.network = contracts, network
+        self.contracts, self.network, self.say = contracts, network, say
 
     def weights(self, seed: int) -> dict[str, Any]:
         """What decides the weights that a seed begins from."""
@@ -163,6 +171,7 @@ class Linear(_FromWeights):
         shapes = len(self.cohort.train), len(self.cohort.test)
 
         def compute() -> dict[str, Floats]:
+            self.say(f"{self.start.name}: embedding {sum(shapes)} records, kept in {path}")
             encoder, prepare = self._encoder(seed)
             sides = {"train": self.cohort.train, "test": self.cohort.test}
             return {name: embed(encoder, prepare, of, self.config) for name, of in sides.items()}
@@ -249,9 +258,15 @@ class Voting:
     """Nearest neighbours as signals: distances are computed once, for all subsets."""
 
     def __init__(
-        self, distance: Distance, config: Config, cohort: Cohort, network: Network
+        self,
+        distance: Distance,
+        config: Config,
+        cohort: Cohort,
+        network: Network,
+        say: Callable[[str], None],
     ) -> None:
         self.distance, self.config, self.cohort, self.network = distance, config, cohort, network
+        self.say = say
         self.matrix: Floats | None = None
 
     def identity(self, seed: int) -> dict[str, Any]:
@@ -295,8 +310,14 @@ class Voting:
         key = digest({**self._measured(), "cohort": cohort.sha256})
         folder = Path(self.config.out, "distances", f"{self.distance}-{key[:24]}")
         begins = range(0, len(cohort.train), COLUMNS)
-        blocks, queries = [], None
+        blocks, queries, said = [], None, time.monotonic()
         for number, begin in enumerate(begins):
+            if time.monotonic() - said > SILENCE:
+                said = time.monotonic()
+                self.say(
+                    f"{self.distance}: distances of {len(cohort.test)} test records from {begin} "
+                    f"of {len(cohort.train)} training records, kept in {folder}"
+                )
             rows = np.arange(begin, min(begin + COLUMNS, len(cohort.train)))
 
             def compute(rows: NDArray[np.int64] = rows) -> dict[str, Floats]:

@@ -109,7 +109,7 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
     out.mkdir(parents=True, exist_ok=True)
     sha256 = keep_subsets(out / "subsets.json", cohort.train.table, subsets, about)
 
-    learners = {s.name: learner(s, config, cohort, contracts, network) for s in starts}
+    learners = {s.name: learner(s, config, cohort, contracts, network, say) for s in starts}
     settings = {
         (start.name, fraction, seed): _settings(
             about, config, learners[start.name], seed, cohort, subsets[fraction, seed]
