@@ -189,13 +189,13 @@ def _axes(
             axis.axhline(0.5, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
             axis.annotate(
                 "chance",
-                (0, 0.5),
+                (1, 0.5),
                 xycoords=("axes fraction", "data"),
-                xytext=(3, 2),
+                xytext=(-3, 2),
                 textcoords="offset points",
+                ha="right",
                 fontsize=7,
                 color=GREY,
-                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},
             )
     test, seeds = facts["test"], facts["seeds"]
     axis.annotate(
