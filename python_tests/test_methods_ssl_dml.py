@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,13 +12,15 @@ import torch
 from torch import nn
 
 from ecgfast.config import Optim
+from ecgfast.losses.mined import MinedNTXentLoss
 from ecgfast.losses.triplet import TripletLoss
 from ecgfast.methods.ssl_dml import SSLDML
 from ecgfast.miners.distance import InputDistance
 from ecgfast.miners.extreme import NearestFarthest
-from ecgfast.miners.pools import InBatch
+from ecgfast.miners.pools import InBatch, Ring
 from ecgfast.miners.rows import Negatives
 from ecgfast.testing import make_ecg
+from python_tests import mining_ranks as ranks
 
 
 @pytest.fixture(autouse=True)
@@ -124,3 +129,70 @@ def test_50_steps_without_a_triplet_bring_a_warning():
         assert method.training_step(one, step) == 0
     with pytest.warns(UserWarning, match="0 of 2 anchors have had a triplet for 50 steps in a row"):
         method.training_step(one, 49)
+
+
+def test_the_same_patients_share_is_of_those_that_are_known():
+    patient = torch.tensor([0, 0, 1, 1, -1, -1, 2, 3])
+    ids = torch.stack([torch.arange(8), torch.arange(8), patient])
+    ecg = make_ecg(8, 12, 64)
+    ecg[1], ecg[3], ecg[5] = (ecg[i] + 1e-3 for i in (0, 2, 4))  # pairs that are nearest
+    method = make()
+    method.ids = ids
+    method.training_step({"ecg": ecg, "index": torch.arange(8)}, 0)
+    assert method.logged["same_patient"] == pytest.approx(4 / 6)
+    assert "same_patient" not in make_logged_without_ids()
+
+
+def make_logged_without_ids():
+    method = make()
+    method.training_step(batch(), 0)
+    return method.logged
+
+
+def test_the_miner_sees_the_record_and_the_encoder_its_view():
+    method, one = make(), batch(6)
+    seen = []
+    method.encoder.register_forward_pre_hook(lambda _, words: seen.append(words[0]))
+    method.augment = lambda ecg: torch.zeros_like(ecg)
+    expected = method.pool(one["ecg"], method._ids(one), torch.zeros(6)).positives
+    mined = []
+    method.negatives.register_forward_pre_hook(lambda _, words: mined.append(words[0].positives))
+    method.training_step(one, 0)
+    assert (seen[0] == 0).all()
+    assert torch.equal(mined[0], expected)
+
+
+def test_a_ring_encodes_the_positive_of_now():
+    method = make()
+    method.pool = Ring(InputDistance("mean_l1"), size=32)
+    method.loss = MinedNTXentLoss()
+    method.projector = nn.Linear(8, 4)
+    for step in range(3):
+        one = batch(8)
+        one["index"] = torch.arange(8) + 8 * step
+        one["ecg"] = make_ecg(8, 12, 64, seed=step)
+        method.training_step(one, step)
+    assert method.embedded.shape == (16, 8)
+    assert method.pool.filled == 24
+    assert method.logged["valid"] == 1
+
+
+def test_two_ranks_that_mine_together_are_one_process(tmp_path):
+    words = [sys.executable, "-P", ranks.__file__, str(tmp_path / "store"), str(tmp_path / "out")]
+    started = [
+        subprocess.Popen(
+            [*words, ",".join(ranks.CASES)],
+            env={**os.environ, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    found = torch.load(tmp_path / "out", weights_only=True)
+    for kind in ranks.CASES:
+        alone, two = ranks.run(kind), found[kind]
+        assert (alone["losses"] > 0).all(), kind
+        torch.testing.assert_close(two["losses"], alone["losses"], rtol=1e-10, atol=0)
+        for name, expected in alone["gradients"].items():
+            scale = expected.abs().max()
+            assert scale > 0, kind
+            assert (two["gradients"][name] - expected).abs().max() <= 1e-10 * scale, (kind, name)

@@ -61,7 +61,8 @@ class Config(Comparison):
         projection_dim: Size of a projection between embedding and loss; 0 has none.
         augment: What the encoder sees in place of a record; records are mined as they are.
         mine_over: rank mines each process's records alone, all mines those of all together.
-        collapse_below: Stop when the spread of the embeddings stays below it; 0 never does.
+        collapse_below: Stop when the spread of the embeddings stays below it, in [0, 1] and without
+            scale, or when all of them stay on a line; 0 never stops.
         collapse_patience: So many steps below are a collapse.
         order: shuffled draws new batches every epoch; fixed repeats the same ones.
         optim: How the parameters move.

@@ -53,8 +53,8 @@ def lines(found: dict[str, Any], label: str = "") -> list[str]:
     """The same in words."""
     same = found["same_patient"]
     text = [
-        f"nearest is of the same patient   {_share(same['share'])} of {same['n']} records whose "
-        f"patient has another (chance {_share(same['chance'])})"
+        f"nearest is of the same patient: {_said(same['share'])} of {same['n']} records whose "
+        f"patient has another (chance {_said(same['chance'])})"
     ]
     whose = {
         "nearest": "nearest",
@@ -62,10 +62,10 @@ def lines(found: dict[str, Any], label: str = "") -> list[str]:
     }
     for name, values in found.get("label", {}).items():
         text.append(
-            f"{whose[name]}: |difference| of {label} {values['difference']:.3g} (chance "
-            f"{values['chance_difference']:.3g}), same side of {values['threshold']:g} "
-            f"{_share(values['same_side'])} (chance {_share(values['chance_same_side'])}), "
-            f"{values['n']} pairs"
+            f"{whose[name]}: |difference| of {label} {_said(values['difference'], '.3g')} "
+            f"(chance {_said(values['chance_difference'], '.3g')}), same side of "
+            f"{values['threshold']:g} {_said(values['same_side'])} (chance "
+            f"{_said(values['chance_same_side'])}), {values['n']} pairs"
         )
     for name, words in (("largest_hub", "nearest"), ("largest_far_hub", "farthest")):
         hub = found[name]
@@ -114,7 +114,7 @@ def _labels(row: NDArray[np.int64], label: Floats, threshold: float) -> dict[str
     n = len(known)
     pairs = n * (n - 1) / 2
     # of all pairs: each value counts with how many lie below it less how many above
-    spread = float((known * (2 * np.arange(n) - n + 1)).sum() / pairs) if pairs else np.nan
+    spread = float((known * (2 * np.arange(n) - n + 1)).sum() / pairs) if pairs else None
     above = int((known > threshold).sum())
     alike = (above * (above - 1) + (n - above) * (n - above - 1)) / 2
     return {
@@ -123,7 +123,7 @@ def _labels(row: NDArray[np.int64], label: Floats, threshold: float) -> dict[str
         "chance_difference": spread,
         "threshold": threshold,
         "same_side": _mean(((label > threshold) == (theirs > threshold))[both]),
-        "chance_same_side": alike / pairs if pairs else float("nan"),
+        "chance_same_side": alike / pairs if pairs else None,
     }
 
 
@@ -144,9 +144,9 @@ def _hub(rows: NDArray[np.int64]) -> dict[str, Any]:
     }
 
 
-def _mean(values: NDArray[Any]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
 
 
-def _share(value: float) -> str:
-    return f"{value:.3f}"
+def _said(value: float | None, form: str = ".3f") -> str:
+    return "unknown" if value is None else f"{value:{form}}"

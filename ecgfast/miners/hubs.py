@@ -31,8 +31,8 @@ def csls(distances: Tensor, *, k: int = 10, counts: Tensor | None = None) -> Ten
 
     Example:
         >>> csls(torch.tensor([[1.0, 4.0], [2.0, 9.0]]), k=1)
-        tensor([[0., 3.],
-                [1., 12.]])
+        tensor([[ 0.,  3.],
+                [ 1., 12.]])
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

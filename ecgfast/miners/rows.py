@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from ecgfast.miners.hubs import Correction, corrected
 from ecgfast.miners.triplets import Triplets
-from ecgfast.ops import distance_weighted, nearest_farthest
-
-_TRIES = 8  # draws by distance weights, of which the first that may be is taken
+from ecgfast.ops import nearest_farthest
 
 
 class Ids(NamedTuple):
@@ -98,7 +96,7 @@ class Negatives(nn.Module):
         elif self.rule == "farthest":
             negatives, there = self._farthest(rows, allowed, draws)
         else:
-            negatives, there = _weighted(rows, embeddings, allowed, draws)
+            negatives, there = by_distance(embeddings, allowed, draws)
         valid = rows.eligible & rows.found & there
         return Triplets(
             itself,
@@ -161,18 +159,42 @@ def one_of(listed: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     return listed.gather(1, rank[:, None])[:, 0].clamp(min=0), count > 0
 
 
-def _weighted(
-    rows: Rows, embeddings: Tensor, allowed: Tensor, draws: Tensor
+def by_distance(
+    embeddings: Tensor,
+    allowed: Tensor,
+    draws: Tensor,
+    *,
+    cutoff: float = 0.5,
+    nonzero_loss_cutoff: float = 1.4,
 ) -> tuple[Tensor, Tensor]:
-    """The first of some draws that may be a negative: labels cannot say who else attracts."""
-    own = torch.arange(len(draws), device=draws.device)
-    seed = (draws[:1] * 2**53).long()  # on the device, and that of a step
-    found, there = distance_weighted(
-        embeddings, own, groups=rows.ids.group, samples=_TRIES, no_negative="uniform", seed=seed
-    )
-    good = there & allowed.gather(1, found)
-    chosen = found.gather(1, good.byte().argmax(dim=1)[:, None])[:, 0]
-    return chosen, good.any(dim=1)
+    """One of each row's allowed columns, so that all distances on the sphere are as frequent.
+
+    The weights are those of :func:`ecgfast.ops.distance_weighted`, which draws for labels: here who
+    may repel is a matrix. Where all that may are too far, any of them is drawn.
+
+    Args:
+        embeddings: ``(N, D)``; brought to length 1 here.
+        allowed: ``(N, N)`` bool.
+        draws: ``(N,)`` in [0, 1), float64.
+        cutoff: Smaller distances count as this one.
+        nonzero_loss_cutoff: Negatives from this distance on are not drawn.
+
+    Returns:
+        Columns ``(N,)``, and whether there is one.
+    """
+    d = embeddings.shape[1]
+    with torch.autocast(embeddings.device.type, enabled=False):
+        unit = nn.functional.normalize(embeddings.detach().double(), dim=1)
+        distances = (2 - 2 * unit @ unit.mT).clamp(min=0).sqrt().clamp(min=cutoff)
+    weights = (2 - d) * distances.log() - (d - 3) / 2 * torch.log1p(-distances.square() / 4)
+    near = allowed & (distances < nonzero_loss_cutoff)
+    weights = torch.where(near.any(dim=1, keepdim=True), weights.masked_fill(~near, -torch.inf), 0)
+    weights = weights.masked_fill(~allowed, -torch.inf)
+    highest = weights.max(dim=1, keepdim=True).values.nan_to_num(neginf=0.0)
+    so_far = (weights - highest).exp().cumsum(dim=1)
+    wanted = draws[:, None] * so_far[:, -1:]
+    chosen = (allowed & (so_far > wanted)).byte().argmax(dim=1)
+    return chosen, allowed.any(dim=1)
 
 
 def _tame(distances: Tensor) -> Tensor:

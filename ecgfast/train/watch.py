@@ -136,9 +136,9 @@ class Collapse(Callback):
 
     Two numbers, of the last embeddings of a step, with the mean over the ranks: ``spread_of`` and
     ``effective_rank``. Neither depends on the scale of the embeddings, which a hinge without
-    normalisation may shrink many times over while it learns. When the spread is below a bound at
-    every look for so many steps, all records have become one point, of which no loss makes
-    different ones again.
+    normalisation may shrink many times over while it learns. A run has collapsed when at every look
+    for so many steps the spread is below a bound, so that all records are one point, or the rank is
+    below ``LINE``, so that they lie on one line, of the 4 dimensions or more that they could have.
 
     Args:
         rows: Gets the numbers.
@@ -146,6 +146,8 @@ class Collapse(Callback):
         below: The bound; 0 never stops a run.
         patience: Steps.
     """
+
+    LINE = 1.5
 
     def __init__(self, rows: Log, *, every: int, below: float, patience: int) -> None:
         self.rows = rows
@@ -169,16 +171,18 @@ class Collapse(Callback):
             numbers = trainer.strategy.reduce(numbers.to(embeddings.device), reduce_op="mean")
         spread, rank = numbers.tolist()
         self.rows.more |= {"embedding_spread": spread, "embedding_rank": rank}
-        if not spread < self.below:
+        line = rank < self.LINE and min(len(embeddings) - 1, embeddings.shape[1]) >= 4
+        if not (self.below and (spread < self.below or line)):
             self.since = -1
             return
         self.since = step if self.since < 0 else self.since
         if step - self.since >= self.patience:
             raise RunError(
-                f"error[collapse] the embeddings have collapsed: their spread has been below "
-                f"{self.below:g} since step {self.since} and is {spread:.2g} at step {step}, "
-                f"effective rank {rank:.1f} of {embeddings.shape[1]}. All records look alike to "
-                "the encoder, and nothing is learnt any more. Lower --optim.lr or "
+                f"error[collapse] the embeddings have collapsed: since step {self.since} they have "
+                f"been one point (spread below {self.below:g}) or one line (effective rank below "
+                f"{self.LINE:g}); at step {step} their spread is {spread:.2g}, their rank "
+                f"{rank:.1f} of {embeddings.shape[1]}. Records hardly differ for the encoder, and "
+                "little is learnt any more. Lower --optim.lr or "
                 "--optim.weight_decay, take a loss of unit length (--normalise true, or --loss "
                 "nt_xent) or negatives that are drawn (--negative random); --collapse_below 0 lets "
                 "the run go on"
