@@ -83,11 +83,11 @@ def test_a_store_gets_its_graph(store, tmp_path, capsys):
 
 
 def test_killed_it_goes_on(store, tmp_path, capsys):
-    words = [store, "--distance", "mean_l1", "--block", "1", "--save_every", "0"]
+    words = [store, "--distance", "mean_l1", "--block", "1"]
     run(*words[:3], "--out", str(tmp_path / "whole"))
     cut = tmp_path / "cut"
     command = [sys.executable, "-P", "-m", "ecgfast", "neighbours", *words]
-    command += [*SMALL[:-2], "--out", str(cut)]
+    command += [*SMALL[:-2], "--out", str(cut), "--save_every", "0"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     state, until = cut / ".unfinished" / "state.safetensors", time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until and not state.exists():
