@@ -299,3 +299,11 @@ def test_validation_with_a_head_judges_its_predictions():
 def test_refuses_what_does_not_go_together(words):
     with pytest.raises(ValueError, match=r"does not go with|is for classes"):
         LabelMetric(**words)
+
+
+def test_who_watches_embeddings_sees_those_of_training_alone():
+    method, one = make().eval(), batch()
+    method.validation_step(one, 0)
+    assert method.embedded is None
+    method.train().training_step(one, 0)
+    assert method.embedded.shape == (32, 6)

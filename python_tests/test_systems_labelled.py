@@ -306,6 +306,7 @@ def test_sup_dml_goes_on_bit_for_bit(tmp_path, words):
         whole, cut = ((tmp_path / run / name).read_bytes() for run in ("whole", "cut"))
         assert whole == cut
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    assert "embedding_spread" in (tmp_path / "cut" / "metrics.csv").read_text()
     found = predict(tmp_path / "cut", patients=30)  # encoder and head: as a fine-tuned run
     assert found["score"].shape == found["label"].shape
 
@@ -341,6 +342,13 @@ def test_a_run_that_improves_no_more_ends_and_stays_ended(tmp_path, capsys):
     assert load_contract(tmp_path / "cut").step == contract.step
     assert rows(tmp_path / "cut") == column
     assert (tmp_path / "cut" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_embeddings_that_become_one_point_end_the_run(tmp_path):
+    words = {"system": metric, "steps": 6, "collapse_below": 1e9, "collapse_patience": 2}
+    with pytest.raises(RunError, match="the embeddings have collapsed"):
+        fit(sup_dml.build, config(tmp_path, **words))
+    assert len(rows(tmp_path)) <= 4
 
 
 def test_batches_of_classes_are_balanced(tmp_path, store):

@@ -37,6 +37,8 @@ class Config(Labelled):
         train_head: Gives the head to the optimiser, which the published code forgets (B6).
         balance: For classes: batches with as many records of each, of the rarer ones again and
             again (the published sampler is built and not used, B6).
+        collapse_below: Stop when the spread of the embeddings stays below it; 0 never does.
+        collapse_patience: So many steps below are a collapse.
         optim: How the parameters move.
         fit: How long, on what, and where to.
     """
@@ -56,12 +58,14 @@ class Config(Labelled):
     unit: Literal["sd", "label"] = "sd"
     train_head: bool = True
     balance: bool = True
+    collapse_below: float = 1e-4
+    collapse_patience: int = 500
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4))
     fit: Fit = field(default_factory=lambda: Fit(steps=10_000, batch_size=64, out="runs/sup-dml"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("alpha", "task_weight", "margin", "nu"):
+        for name in ("alpha", "task_weight", "margin", "nu", "collapse_below"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if self.alpha == self.task_weight == 0:
@@ -79,5 +83,7 @@ class Config(Labelled):
             raise ValueError("learn_beta belongs to metric=margin with an alpha over 0")
         if self.nu and not self.learn_beta:
             raise ValueError("nu is the price of a learned beta: add learn_beta=true")
+        if self.collapse_patience < 1:
+            raise ValueError(f"collapse_patience must be 1 or more, got {self.collapse_patience}")
         if self.fit.batch_size < 3:
             raise ValueError(f"a triplet needs a batch of 3 or more, got {self.fit.batch_size}")

@@ -34,7 +34,8 @@ def build(config: Config) -> Run:
         dropout_at_test=config.dropout_at_test,
         optim=config.optim,
     )
-    return run_of(who, method, partial(_sampler, config, who))
+    run = run_of(who, method, partial(_sampler, config, who))
+    return run._replace(collapse=(config.collapse_below, config.collapse_patience))
 
 
 def _metric(config: Config, who: Learner) -> LabelMetric:
