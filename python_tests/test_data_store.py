@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from ecgfast.config import Signal
 from ecgfast.data import split
 from ecgfast.data.labels import LabelTable, join, parse_scp, read_ptbxl, read_table, settle
 from ecgfast.data.records import DataError
+from ecgfast.data.source import open_source
 from ecgfast.data.store import ECGStore, StoreWriter
 from ecgfast.transforms.signal import Prepare
 from python_tests.conftest import shared_data
@@ -272,3 +275,76 @@ def test_a_table_is_joined_and_both_remainders_are_counted(tmp_path):
         read_table(path, "exam")
     with pytest.raises(DataError, match="id 1 stands in rows 2 and 3"):
         LabelTable("t.csv", pd.DataFrame({"a": ["x", "y"]}), [["1"], ["01"]])
+
+
+def test_a_batch_is_its_records_stacked(store, tmp_path):
+    store, ecg = store
+    other = StoreWriter(tmp_path / "other", SIGNAL, synthetic=True)
+    for n in range(3):
+        other.add(ecg[n] * 2, record_id=f"o{n}", split="train", labels={"age": n})
+    other.close()
+    paths = (str(store.path), str(tmp_path / "other"))
+    source = open_source(paths, ("all",), signal=SIGNAL, patients=0, label="age")
+    made = open_source((), ("all",), signal=SIGNAL, patients=6, label="age")
+    for data, rows in ((source.dataset, [9, 0, 4, 8, 1]), (made.dataset, [3, 0, 2])):
+        batch, stacked = data.batch(rows), default_collate([data[row] for row in rows])
+        assert batch.keys() == stacked.keys()
+        for name, column in stacked.items():
+            assert torch.equal(batch[name], column), name
+            assert batch[name].dtype == column.dtype
+        assert batch["index"].tolist() == rows
+    first = source.dataset[9]  # the third of the other store: its names, not those of the first
+    assert first["label"] == source.table["age"][9] == 2
+
+
+def test_few_files_are_open_at_a_time_and_threads_may_share_them(store, monkeypatch):
+    store, _ = store
+    expected = [store.read(n) for n in range(9)]
+    monkeypatch.setattr("ecgfast.data.store.OPEN", 1)
+    again = ECGStore.open(store.path)
+
+    def read(seed):
+        order = np.random.default_rng(seed).integers(0, 9, 300)
+        return all(np.array_equal(again.read(n), expected[n], equal_nan=True) for n in order)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(4)))
+    assert len(again._open) <= 4  # one, and one for each thread that came between
+
+
+@pytest.mark.parametrize("how", ["cut", "fewer", "gone", "other"])
+def test_a_damaged_shard_is_named(store, how):
+    store, _ = store
+    name = store.path / "signals-00001.npy"
+    store.read(0)
+    if how == "cut":
+        store.read(4)  # its header is known already
+        with name.open("r+b") as file:
+            file.truncate(name.stat().st_size - 300)
+    elif how == "fewer":
+        np.save(name, np.load(name)[:2])
+    elif how == "gone":
+        name.unlink()
+    else:
+        np.save(name, np.load(name).astype(np.int32))
+    with pytest.raises(DataError, match=r"corrupt_store.*signals-00001\.npy"):
+        store.read(7)
+
+
+def test_a_patients_code_is_a_hash_of_the_id():
+    from ecgfast.data.dataset import patient_codes
+
+    found = patient_codes(["a", "", "a", float("nan")], ["1", "2", "3", "4"])
+    digests = [hashlib.sha256(n).digest() for n in (b"patient a", b"record 2", b"record 4")]
+    first, second, fourth = (int.from_bytes(d[:8], "little", signed=True) for d in digests)
+    assert found.tolist() == [first, second, first, fourth]
+
+
+def test_text_of_a_manifest_is_no_object_a_row(store):
+    store, _ = store
+    text = store.manifest[["record_id", "patient_id", "split", "words"]]
+    assert {str(dtype) for dtype in text.dtypes} == {"str"}
+    assert text["words"].tolist() == [f"w{n}" for n in range(9)]
+    lean = ECGStore.open(store.path, without=("sha256", "words"))
+    assert set(store.manifest.columns) - set(lean.manifest.columns) == {"sha256", "words"}
+    assert np.array_equal(lean.read(3), store.read(3))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,28 +32,46 @@ class Records(Dataset[dict[str, Tensor]]):
 
     def __init__(self, store: ECGStore, index: NDArray[np.int64], label: str | None = None) -> None:
         self.store, self.index = store, index
-        table = store.manifest.iloc[index]
-        self.patient = patient_codes(table["patient_id"].tolist(), table["record_id"].tolist())
+        columns = ["patient_id", "record_id", *([] if label is None else [label])]
+        table = store.manifest[columns].iloc[index]
+        self.patient = patient_codes(table["patient_id"], table["record_id"])
         self.label = None if label is None else table[label].to_numpy(np.float32)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, at: int) -> dict[str, Tensor]:
-        index = int(self.index[at])
-        item = {
-            "ecg": torch.from_numpy(self.store.steps(index).copy()),
-            "gain": torch.tensor(self.store.gain(index)),
-            "index": torch.tensor(index),
-            "patient": torch.tensor(self.patient[at]),
+        return {name: column[0] for name, column in self.batch([at]).items()}
+
+    def batch(self, at: Sequence[int]) -> dict[str, Tensor]:
+        """A batch at once: as the records one by one, stacked."""
+        places = np.asarray(at, dtype=np.int64)
+        index, signal = self.index[places], self.store.signal
+        ecg = np.empty((len(index), len(signal.leads), signal.samples), dtype=np.int16)
+        for row, out in zip(index.tolist(), ecg, strict=True):
+            self.store.steps(row, out)
+        batch = {
+            "ecg": torch.from_numpy(ecg),
+            "gain": torch.from_numpy(self.store.gains(index)),
+            "index": torch.from_numpy(index),
+            "patient": torch.from_numpy(self.patient[places]),
         }
         if self.label is not None:
-            item["label"] = torch.tensor(self.label[at])
-        return item
+            batch["label"] = torch.from_numpy(self.label[places])
+        return batch
 
 
-def patient_codes(patients: list[str], records: list[str]) -> NDArray[np.int64]:
+def patient_codes(patients: Sequence[str], records: Sequence[str]) -> NDArray[np.int64]:
     """An int64 for each patient id; records without one get their own."""
-    names = (f"patient {p}" if p else f"record {r}" for p, r in zip(patients, records, strict=True))
+    number, names = pd.factorize(np.asarray(patients, dtype=object), use_na_sentinel=False)
+    known = np.array([bool(name) and name == name for name in names], dtype=bool)
+    codes = _codes(f"patient {name}" for name in names)[number]
+    alone = np.flatnonzero(~known[number])
+    if len(alone):
+        codes[alone] = _codes(f"record {name}" for name in np.asarray(records, dtype=object)[alone])
+    return codes
+
+
+def _codes(names: Iterable[str]) -> NDArray[np.int64]:
     digests = b"".join(hashlib.sha256(name.encode()).digest()[:8] for name in names)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)

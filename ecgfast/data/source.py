@@ -18,7 +18,7 @@ from ecgfast.config import Signal
 from ecgfast.data.dataset import Records, patient_codes
 from ecgfast.data.records import DataError
 from ecgfast.data.split import half, listed, nested_fraction
-from ecgfast.data.store import ECGStore
+from ecgfast.data.store import NOT_TO_TRAIN, ECGStore
 from ecgfast.data.store_format import restore
 from ecgfast.data.synthetic import make_cohort
 
@@ -49,11 +49,26 @@ class Joined(Dataset[dict[str, Tensor]]):
         return len(self.keep)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        place = int(self.keep[index])
-        part = int(np.searchsorted(self.ends, place, side="right"))
-        begin = int(self.ends[part - 1]) if part else 0
-        item = {**self.parts[part][place - begin], "index": torch.tensor(index)}
-        return item if self.label is None else {**item, "label": torch.tensor(self.label[index])}
+        return {name: column[0] for name, column in self.batch([index]).items()}
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch at once: as the records one by one, stacked."""
+        index = np.asarray(indices, dtype=np.int64)
+        places = self.keep[index]
+        part = np.searchsorted(self.ends, places, side="right")
+        begins = np.concatenate([[0], self.ends])[part]
+        of_parts = np.unique(part)
+        batches = [self.parts[p].batch((places - begins)[part == p].tolist()) for p in of_parts]
+        if len(batches) == 1:
+            whole = batches[0]
+        else:
+            order = np.concatenate([np.flatnonzero(part == p) for p in of_parts])
+            back = torch.from_numpy(np.argsort(order))
+            whole = {name: torch.cat([b[name] for b in batches])[back] for name in batches[0]}
+        whole = {**whole, "index": torch.from_numpy(index)}
+        if self.label is not None:
+            whole["label"] = torch.from_numpy(self.label[index])
+        return whole
 
 
 class Made(Dataset[dict[str, Tensor]]):
@@ -78,9 +93,10 @@ class Made(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.ecg)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        item = {"ecg": self.ecg[index], "patient": self.patient[index]}
-        return item if self.label is None else {**item, "label": self.label[index]}
+    def batch(self, places: list[int]) -> dict[str, Tensor]:
+        """A batch at once."""
+        batch = {"ecg": self.ecg[places], "patient": self.patient[places]}
+        return batch if self.label is None else {**batch, "label": self.label[places]}
 
 
 @dataclass(frozen=True)
@@ -135,8 +151,7 @@ class Source:
 
     def patients(self) -> NDArray[np.int64]:
         """A code of each record's patient; a record of nobody known is a patient of its own."""
-        names = self.table["patient_id"].fillna("").astype(str).tolist()
-        return patient_codes(names, self.table["record_id"].astype(str).tolist())
+        return patient_codes(self.table["patient_id"], self.table["record_id"])
 
     def take(self, rows: NDArray[np.int64]) -> Source:
         """Some of the records."""
@@ -219,7 +234,7 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: 
     twice = {path for path in paths if list(paths).count(path) > 1}
     if twice:
         raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
-    stores = {f"store {path}": ECGStore.open(path) for path in paths}
+    stores = {f"store {path}": ECGStore.open(path, without=NOT_TO_TRAIN) for path in paths}
     rows = [store.select(splits, label, text=text) for store in stores.values()]
     numbers = None if text else label
     pairs = list(zip(stores.values(), rows, strict=True))

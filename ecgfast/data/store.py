@@ -1,4 +1,4 @@
-"""The store: int16 shards that numpy maps, a parquet manifest, and what was left out and why.
+"""The store: int16 shards that numpy reads, a parquet manifest, and what was left out and why.
 
 store.json         what the records are (leads, fs, seconds, mV) and what made them
 signals-00000.npy  (N, L, T) int16 in C order; times the record's gain it is mV; -32768 is NaN
@@ -10,6 +10,7 @@ issues.csv         a row for each issue of a record that is here
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,27 @@ from ecgfast.config import Signal
 from ecgfast.data.records import DataError
 from ecgfast.data.store_format import COLUMNS as COLUMNS
 from ecgfast.data.store_format import NAN as NAN
-from ecgfast.data.store_format import VERSION, restore
+from ecgfast.data.store_format import VERSION, read_manifest, restore
 from ecgfast.data.store_writer import StoreWriter as StoreWriter
 
 if TYPE_CHECKING:
     from ecgfast.data.dataset import Records
+
+
+OPEN = 256  # shards that a store keeps open: files are not without number
+NOT_TO_TRAIN = ("sha256", "source_sha256")  # half of a manifest's bytes
+
+
+class Shard:
+    """An open shard; closed when nobody reads it any more, in whatever thread."""
+
+    def __init__(self, path: Path, begin: int) -> None:
+        self.begin = begin  # of the samples
+        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            os.close(self.file)
 
 
 class ECGStore:
@@ -52,11 +69,16 @@ class ECGStore:
         self._row = manifest["row"].to_numpy(np.int64)
         self._gain = manifest["gain"].to_numpy(np.float64)
         self._gaps = manifest["n_nan"].to_numpy(np.int64) > 0
-        self._mapped: dict[int, NDArray[np.int16]] = {}
+        self._headers: dict[int, tuple[int, int]] = {}  # of a shard: begin of samples, records
+        self._open: dict[int, Shard] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> ECGStore:
+    def open(cls, path: str | Path, without: Iterable[str] = ()) -> ECGStore:
         """Opens the folder that `ecgfast convert` made.
+
+        Args:
+            path: Of the folder.
+            without: Columns of the manifest to leave where they are.
 
         Raises:
             DataError: if it is none, or is not finished.
@@ -80,7 +102,7 @@ class ECGStore:
                 f"error[unfinished_store] {path} is not finished; give the same convert command "
                 "again, it goes on where it was"
             )
-        return cls(path, about, pd.read_parquet(path / "manifest.parquet"))
+        return cls(path, about, read_manifest(path, without))
 
     @property
     def synthetic(self) -> bool:
@@ -90,32 +112,59 @@ class ECGStore:
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getstate__(self) -> dict[str, Any]:  # a mapping would be copied to another process
-        return {**self.__dict__, "_mapped": {}}
+    def __getstate__(self) -> dict[str, Any]:  # another process opens its own files
+        return {**self.__dict__, "_open": {}}
 
-    def steps(self, index: int) -> NDArray[np.int16]:
-        """The stored (L, T) int16 of a record, not copied."""
-        shard = int(self._shard[index])
-        mapped = self._mapped.get(shard)
-        if mapped is None:
-            name = self.path / f"signals-{shard:05d}.npy"
-            try:
+    def steps(self, index: int, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+        """The stored (L, T) int16 of a record, in memory of its own or in ``out``, C order.
+
+        The file is read, not mapped: what a process has once touched of a mapped file counts as its
+        memory, and a run that touches all of a large store would seem to grow without end.
+        """
+        number, row = int(self._shard[index]), int(self._row[index])
+        shard = self._open.get(number)
+        if shard is None:
+            shard = self._open_shard(number)
+        if out is None:
+            out = np.empty((len(self.signal.leads), self.signal.samples), dtype=np.int16)
+        count = self._headers[number][1]
+        if not 0 <= row < count:
+            raise DataError(
+                f"error[corrupt_store] {self._name(number)} has {count} records, not number {row}"
+            )
+        got = os.preadv(shard.file, [out.data], shard.begin + row * out.nbytes)
+        if got != out.nbytes:
+            raise DataError(f"error[corrupt_store] {self._name(number)} ends in record {row}")
+        return out
+
+    def _open_shard(self, number: int) -> Shard:
+        name = self._name(number)
+        try:
+            if number not in self._headers:
                 mapped = np.load(name, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DataError(f"error[corrupt_store] {name}: {str(error)[:120]}") from None
-            shape = (len(self.signal.leads), self.signal.samples)
-            if mapped.dtype != np.int16 or mapped.shape[1:] != shape:
-                raise DataError(
-                    f"error[corrupt_store] {name} is {mapped.shape} {mapped.dtype}, not (N, "
-                    f"{shape[0]}, {shape[1]}) int16"
-                )
-            # a plain view: indexing a memmap costs more than reading the record
-            mapped = self._mapped[shard] = np.asarray(mapped)
-        return mapped[self._row[index]]
+                shape = (len(self.signal.leads), self.signal.samples)
+                if mapped.dtype != np.int16 or mapped.shape[1:] != shape:
+                    raise ValueError(
+                        f"it is {mapped.shape} {mapped.dtype}, not (N, {shape[0]}, {shape[1]}) "
+                        "int16"
+                    )
+                if not isinstance(mapped, np.memmap) or not mapped.flags.c_contiguous:
+                    raise ValueError("it is not in C order")
+                self._headers[number] = mapped.offset, len(mapped)
+            shard = Shard(name, self._headers[number][0])
+        except (OSError, ValueError) as error:
+            raise DataError(f"error[corrupt_store] {name}: {str(error)[:120]}") from None
+        while len(self._open) >= OPEN:
+            self._open.pop(next(iter(self._open)), None)
+        self._open[number] = shard
+        return shard
 
-    def gain(self, index: int) -> np.float32:
-        """What a step of a record is, mV."""
-        return np.float32(self._gain[index])
+    def _name(self, number: int) -> Path:
+        return self.path / f"signals-{number:05d}.npy"
+
+    def gains(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What a step of each record is, mV."""
+        return self._gain[index].astype(np.float32)
 
     def read(self, index: int) -> NDArray[np.float32]:
         """A record (L, T) in mV; NaN where the source has no value, zeros after n_valid."""
@@ -135,7 +184,7 @@ class ECGStore:
         numbers, or with `text` one of any kind, in which an empty text is no label.
         """
         splits = tuple(splits)
-        known = set(self.manifest["split"]) | {"all", "train", "val", "test"}
+        known = set(self.manifest["split"].unique()) | {"all", "train", "val", "test"}
         if wrong := [name for name in splits if name not in known]:
             raise DataError(f"error[split] no split {', '.join(wrong)}; train, val, test, or all")
         chosen = self.manifest["split"].isin(splits)

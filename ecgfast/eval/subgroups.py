@@ -135,7 +135,7 @@ def _one(cut: Cut, values: NDArray[Any]) -> Grouping:
 
 
 def _of_texts(column: str, values: NDArray[Any]) -> Grouping:
-    texts = np.array(["" if v is None else str(v).strip() for v in values], dtype=object)
+    texts = np.array(["" if v is None or v != v else str(v).strip() for v in values], dtype=object)
     unknown = np.isin(texts.astype(str), NOTHING)
     names = sorted(set(texts[~unknown]))
     if len(names) > MOST_GROUPS:

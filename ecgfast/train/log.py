@@ -21,7 +21,11 @@ from ecgfast.train.method import Method
 from ecgfast.train.profile import PARTS, Breakdown, ordered
 
 FIRST = ["step", "epoch"]  # columns; the others come as they turn up
-STEP = PARTS.keys() - {"mining", "encoder"}  # parts that are every step's, not a method's
+STEP = PARTS.keys() - {
+    "mining",
+    "augment",
+    "encoder",
+}  # parts that are every step's, not a method's
 
 
 class Table:

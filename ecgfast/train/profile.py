@@ -7,12 +7,13 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
-# in their order in a step; methods may name further parts of theirs, which end up before the loss
+# in their order in a step; further parts that a method names end up before the loss
 PARTS = {
     "waiting": "for records that are not loaded yet",
     "transfer": "to the device",
     "prepare": "millivolts, filters, normalisation",
     "mining": "of pairs or triplets",
+    "augment": "of views",
     "encoder": "forward",
     "loss": "and all else of the step's forward pass",
     "backward": "and recomputation, and exchange between processes",
