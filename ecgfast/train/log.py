@@ -21,7 +21,7 @@ from ecgfast.train.method import Method
 from ecgfast.train.profile import PARTS, Breakdown, ordered
 
 FIRST = ["step", "epoch"]  # columns; the others come as they turn up
-STEP = PARTS.keys() - {
+STEP = PARTS.keys() - {"mining", "augment", "encoder"}  # every step has them, whatever the method
     "mining",
     "augment",
     "encoder",
