@@ -21,11 +21,8 @@ from ecgfast.train.method import Method
 from ecgfast.train.profile import PARTS, Breakdown, ordered
 
 FIRST = ["step", "epoch"]  # columns; the others come as they turn up
-STEP = PARTS.keys() - {"mining", "augment", "encoder"}  # every step has them, whatever the method
-    "mining",
-    "augment",
-    "encoder",
-}  # parts that are every step's, not a method's
+# what every step has, whatever the method
+STEP = PARTS.keys() - {"mining", "augment", "encoder"}
 
 
 class Table:
