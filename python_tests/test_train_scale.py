@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from ecgfast.cli import main
 from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 from ecgfast.config.ssl_dml import Config
+from ecgfast.miners.distance import InputDistance
+from ecgfast.miners.extreme import NearestFarthest
 from ecgfast.systems import ssl_dml
 from ecgfast.train.clock import Clock
 from ecgfast.train.errors import RunError
@@ -93,6 +97,13 @@ def test_a_method_is_profiled_and_only_when_asked(tmp_path, capsys):
     assert not shares(plain[0])
     assert "profile of" not in capsys.readouterr().out
     assert [r["loss"] for r in plain] == [r["loss"] for r in rows(tmp_path / "with")]
+
+
+def test_a_profile_has_a_short_word(capsys):
+    for words in (["--profile"], ["--fit.profile", "true"], []):
+        with pytest.raises(SystemExit):
+            main(["pretrain", "ssl-dml", "--config", "debug", *words, "--print_config"])
+        assert yaml.safe_load(capsys.readouterr().out)["fit"]["profile"] == bool(words)
 
 
 def test_parts_of_a_clock_add_up_to_the_whole(monkeypatch):
@@ -198,7 +209,7 @@ def test_half_precision_trains_and_does_not_touch_mining(tmp_path):
     assert half != full
     assert half == pytest.approx(full, rel=0.1)  # a few of 256 steps, in a difference of squares
     assert {w.dtype for w in weights(tmp_path / "half").values()} == {torch.float32, torch.int64}
-    miner = ssl_dml.build(config(tmp_path)).method.miner
+    miner = NearestFarthest(InputDistance("mean_l1"), "nearest", "random", 2)
     ecg = torch.randn(32, 12, 500, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(1)
     expected = miner(ecg)

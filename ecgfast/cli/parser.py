@@ -60,7 +60,10 @@ class Parser(ArgumentParser):
 
     def parse(self) -> Namespace:
         """Parses the words, or leaves with exit code 2 and a sentence."""
-        words = self._join_lists(self._resolve_recipes(self.words))
+        words = self.words
+        if hasattr(self, "config_type"):
+            words = ["--fit.profile=true" if word == "--profile" else word for word in words]
+        words = self._join_lists(self._resolve_recipes(words))
         known = {action.dest for action in self._actions}
         for word in words:
             key = word[2:].partition("=")[0].removesuffix("+")

@@ -240,7 +240,8 @@ class Fit:
         seed: Of everything that is drawn.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
         log_every: Steps between two lines of the log.
-        profile: Print what each part of a step takes when the run ends, and log the shares.
+        profile: Print what each part of a step takes when the run ends, and log the shares;
+            `--profile` is short for it.
         progress: Show the progress bar.
         out: Folder of the run. If it holds an unfinished run of the same configuration, that run
             goes on, exactly.
