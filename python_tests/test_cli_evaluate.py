@@ -469,7 +469,13 @@ def test_several_classes_are_scored_each_against_the_rest(store, tmp_path, capsy
     np.testing.assert_array_equal(told["score_high"], found["score"][:, 2])
     (comparison,) = facts["comparisons"]
     assert any(r["name"] == "auroc_of_low" for r in comparison["metrics"])
-    main(["report", str(runs[0]), "--examples", "1"])
+    main(["report", str(runs[0]), "--examples", "1", "--colours", "age"])
+    page = (runs[0] / "report.html").read_text()
+    assert "macro AUROC" in page
+    assert page.count("neighbours of") == 3
+    code, said = fails(capsys, "report", runs[0], "--colours", "ag")
+    assert code == 2
+    assert "did you mean age?; evaluate with --keep ag first" in said
 
 
 def test_wrong_columns_and_runs_are_named(store, tmp_path, capsys):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from ecgfast.cli.errors import Fail
+from ecgfast.cli.errors import Fail, nearest
 from ecgfast.cli.parser import Parser
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ def options(parser: Parser) -> None:
     parser.add_argument("--split", type=str, default="test", help="evaluated part to show")
     parser.add_argument(
         "--map", type=str, default="pca", help="of the embeddings: pca, or tsne (slow)"
+    )
+    parser.add_argument(
+        "--colours",
+        type=str,
+        nargs="*",
+        default=[],
+        help="columns to colour maps by, beside label and sex; evaluate --keep keeps them",
     )
     parser.add_argument(
         "--examples", type=int, default=5, help="best and worst ECGs to draw, so many of each"
@@ -64,7 +71,13 @@ def _contents(words: Namespace, folder: Path) -> Contents:
     data = config.get("data") or {}
     stores = [str(path) for path in (facts.get("stores") if facts else data.get("paths")) or ()]
     records = _Records(stores, contract, int(data.get("patients") or 400))
-    examples, why = _examples(records, evaluation, words.split, words.examples)
+    part = str(facts.get("split") or words.split)
+    examples, why = _examples(records, evaluation, part, words.examples)
+    kept = list(evaluation.predictions) if evaluation else []
+    for name in words.colours:
+        if name not in kept:
+            told = f"{nearest(name, kept)}; evaluate with --keep {name} first"
+            raise Fail(2, f"error: the predictions have no column {name}{told}")
     command = folder / "command.txt"
     return Contents(
         run=str(folder),
@@ -79,6 +92,8 @@ def _contents(words: Namespace, folder: Path) -> Contents:
         examples=examples,
         no_examples=why,
         map_method=words.map,
+        colours=tuple(words.colours),
+        neighbours=_neighbours(records, evaluation, part) if examples else [],
     )
 
 
@@ -93,17 +108,12 @@ def _evaluation(folder: Path, split: str) -> Evaluation | None:
     if not facts:
         return None
     rows = [*facts.get("metrics", []), *facts.pop("not_computed", [])]
-    facts["metrics"] = sorted(rows, key=_by_subgroup)
+    groups = {group["group"]: i for i, group in enumerate(facts.get("groups", []))}
+    facts["metrics"] = sorted(rows, key=lambda row: groups.get(row["subgroup"], -1))
     with np.load(place / "embeddings.npz", allow_pickle=False) as kept:
         ids, embeddings = kept["record_id"], kept["embedding"]
     predictions = read_table(place / "predictions.parquet")
     return Evaluation(facts=facts, predictions=predictions, record_ids=ids, embeddings=embeddings)
-
-
-def _by_subgroup(row: dict[str, Any]) -> tuple[bool, bool, str]:
-    """All records first, then sexes, then ages from young to old."""
-    group = row["subgroup"] or ""
-    return bool(group), not group.startswith("sex"), group
 
 
 def _trainings(folder: Path, config: dict[str, Any]) -> list[Training]:
@@ -273,6 +283,77 @@ def _examples(
                 )
             )
     return examples, "" if examples else "none of the scored records is in the store any more"
+
+
+def _neighbours(
+    records: _Records, evaluation: Evaluation | None, split: str
+) -> list[list[Example]]:
+    """Three records, each with the nearest three of other patients in the embedding space."""
+    import numpy as np
+
+    from ecgfast.report.contents import Example
+
+    if evaluation is None or len(evaluation.record_ids) < 8:
+        return []
+    found, x = evaluation.predictions, np.asarray(evaluation.embeddings, np.float64)
+    if not np.isfinite(x).all():
+        return []
+    ids, patient = found["record_id"].astype(str), found["patient_id"].astype(str)
+    value = found.get("value", found.get("label"))
+    order = np.arange(len(ids)) if value is None else np.argsort(value, kind="stable")
+    source = records.open((split,))
+    place = {str(name): i for i, name in enumerate(source.column("record_id"))}
+
+    def example(i: int) -> Example:
+        ecg = source.millivolts(place[ids[i]])
+        return Example(
+            kind="neighbour",
+            record_id=ids[i],
+            words=_told(evaluation, i),
+            ecg=ecg,
+            leads=records.leads,
+            fs=records.fs,
+        )
+
+    several = []
+    for share in (0.1, 0.5, 0.9):
+        query = int(order[round(share * (len(order) - 1))])
+        distance = np.square(x - x[query]).sum(axis=1)
+        distance[patient == patient[query]] = np.inf
+        near = [int(i) for i in np.argsort(distance, kind="stable")[:3]]
+        some = [query, *(i for i in near if np.isfinite(distance[i]))]
+        if len(some) > 1 and all(ids[i] in place for i in some):
+            several.append([example(i) for i in some])
+    return several
+
+
+def _told(evaluation: Evaluation, i: int) -> str:
+    """What is known of a record, for below its picture."""
+    import numpy as np
+
+    from ecgfast.report.words import quantity
+
+    found, facts = evaluation.predictions, evaluation.facts
+    name, unit = quantity(str(facts.get("label")))
+    parts = []
+    if facts["task"] == "multiclass":
+        parts.append(str(facts["classes"][int(found["label"][i])]))
+    elif "value" in found or facts["task"] == "regression":
+        parts.append(f"{name} {found.get('value', found['label'])[i]:.1f} {unit}".strip())
+    elif "label" in found:
+        parts.append(f"label {found['label'][i]:.0f}")
+    if "score" in found:
+        score = float(found["score"][i])
+        parts.append(
+            f"predicted {score:.1f}" if facts["task"] == "regression" else f"score {score:.2f}"
+        )
+    known = {k: float(found[k][i]) for k in ("sex", "age") if k in found}
+    people = []
+    if np.isfinite(known.get("sex", np.nan)):
+        people.append("male" if known["sex"] == 1 else "female")
+    if np.isfinite(known.get("age", np.nan)):
+        people.append(f"{known['age']:.0f} years")
+    return "; ".join([*parts, ", ".join(people)]).strip("; ")
 
 
 def _choose(evaluation: Evaluation, count: int) -> list[tuple[str, str, str]]:

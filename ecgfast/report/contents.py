@@ -106,6 +106,8 @@ class Contents:
         examples: ECGs to show.
         no_examples: Why there are none.
         map_method: pca or tsne.
+        colours: Columns of the predictions by which maps are coloured, beside label and sex.
+        neighbours: Records and those nearest to them, a list for each with the record first.
     """
 
     run: str
@@ -120,6 +122,8 @@ class Contents:
     examples: list[Example] = field(default_factory=list)
     no_examples: str = "no evaluation yet"
     map_method: Literal["pca", "tsne"] = "pca"
+    colours: tuple[str, ...] = ()
+    neighbours: list[list[Example]] = field(default_factory=list)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -147,6 +147,37 @@ def calibration(
 
 
 @picture
+def calibration_of_values(
+    points: Sequence[Mapping[str, Any]],
+    line: tuple[float, float] | None,
+    *,
+    quantity: str,
+    synthetic: bool,
+) -> Figure:
+    """Mean measured over mean predicted value of groups, with the line fitted to records."""
+    figure = blank("Calibration", synthetic)
+    axis = figure.subplots()
+    x = np.array([p["predicted"] for p in points])
+    y = np.array([p["observed"] for p in points])
+    bounded = [p for p in points if p["lo"] is not None]
+    low, high = _limits(np.array([*x, *y, *(p[k] for p in bounded for k in ("lo", "hi"))]))
+    ends = np.array([low, high])
+    axis.plot(ends, ends, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="ideal")
+    if line is not None:
+        slope, intercept = line
+        inside = np.array([x.min(), x.max()])
+        words_ = f"fit to records, slope {slope:.2f}".replace("-", words.MINUS)
+        axis.plot(inside, slope * inside + intercept, color=ORANGE, label=words_)
+    at, lo, hi = ([p[k] for p in bounded] for k in ("predicted", "lo", "hi"))
+    axis.vlines(at, lo, hi, color=BLUE, linewidth=1, label="95 % interval")
+    axis.plot(x, y, "o", color=BLUE, markersize=4, label="groups of equal size")
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlabel=f"predicted {quantity}, mean", ylabel=f"measured {quantity}, mean")
+    axis.legend(loc="lower right")
+    return figure
+
+
+@picture
 def confusion(label: Floats, score: Floats, *, threshold: float, synthetic: bool) -> Figure:
     """Counts of what was called and what was so; shares are of a row, that is of a true class."""
     called = np.asarray(score) >= threshold
@@ -175,24 +206,37 @@ def confusion(label: Floats, score: Floats, *, threshold: float, synthetic: bool
 
 
 @picture
-def forest(title: str, rows: Sequence[Mapping[str, Any]], *, label: str, synthetic: bool) -> Figure:
-    """One metric by subgroup, with intervals; the first row, of all records, is the yardstick."""
+def forest(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    label: str,
+    synthetic: bool,
+    names: Sequence[str] | None = None,
+    at: float | None = None,
+) -> Figure:
+    """One metric by subgroup, with intervals; the first row, of all records, is the yardstick.
+
+    Rows may have other names, and another yardstick at ``at``.
+    """
     figure = blank(title, synthetic, WHOLE, 0.85 + 0.27 * len(rows))
     axis = figure.subplots()
     known = [r for r in rows if r["estimate"] is not None]
     for place, line in enumerate(rows):
         if line["estimate"] is None:
             continue
-        whole = line["subgroup"] is None
+        whole = line["subgroup"] is None and names is None
         colour = INK if whole else BLUE
         if line["lo"] is not None:
             axis.plot([line["lo"], line["hi"]], [place, place], color=colour, linewidth=1.3)
         axis.plot(line["estimate"], place, "D" if whole else "s", color=colour, markersize=4.5)
-    if rows and rows[0]["estimate"] is not None:
-        axis.axvline(rows[0]["estimate"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    if at is None and rows:
+        at = rows[0]["estimate"]
+    if at is not None:
+        axis.axvline(at, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     if not known:
         axis.set_xticks([])
-    names = [f"{words.group(r['subgroup'])}  (n = {r['n']:,})" for r in rows]
+    names = names or [f"{words.group(r['subgroup'])}  (n = {r['n']:,})" for r in rows]
     axis.set_yticks(range(len(rows)), names)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
@@ -213,7 +257,8 @@ def _interval(line: Mapping[str, Any]) -> str:
     if line["lo"] is None:
         return f"{line['estimate']:.3g} (no interval)"
     digits = 3 if abs(line["estimate"]) < 2 else 2
-    return f"{line['estimate']:.{digits}f} [{line['lo']:.{digits}f}, {line['hi']:.{digits}f}]"
+    text = f"{line['estimate']:.{digits}f} [{line['lo']:.{digits}f}, {line['hi']:.{digits}f}]"
+    return text.replace("-", words.MINUS)
 
 
 @picture

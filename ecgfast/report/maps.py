@@ -8,7 +8,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ecgfast.report.style import BLUE, GREEN, MANY, ORANGE, PALE, SKY, Floats, blank, picture
+from ecgfast.report.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MANY,
+    ORANGE,
+    PALE,
+    PURPLE,
+    SKY,
+    YELLOW,
+    Floats,
+    blank,
+    picture,
+)
 
 
 @picture
@@ -41,7 +54,7 @@ def embedding_map(
     if names is not None:
         # in one call and a drawn order, so that no class lies on top of the other
         order = np.random.default_rng(0).permutation(np.flatnonzero(known))
-        palette = dict(zip(names, (BLUE, ORANGE, GREEN, SKY), strict=False))
+        palette = dict(zip(names, (BLUE, ORANGE, GREEN, SKY, PURPLE, YELLOW, INK), strict=False))
         colours = [palette[v] for v in values[order]]
         axis.scatter(
             points[order, 0],

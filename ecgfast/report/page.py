@@ -10,18 +10,22 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ecgfast.eval import project, roc_band
-from ecgfast.report import figures, words
+from ecgfast.report import evaluated, figures, words
+from ecgfast.report.classes import confusion_of_classes, roc_of_each
 from ecgfast.report.contents import Contents, Evaluation, Training
 from ecgfast.report.learning import learning_curves
 from ecgfast.report.maps import embedding_map
 from ecgfast.report.paper import ecg_page
+from ecgfast.report.strips import strips
 from ecgfast.report.style import Picture
 
+MOST_COLOURS = 7
 BAND_AT = np.linspace(0, 1, 101)
 SEX = {0.0: "female", 1.0: "male"}
 HEADLINE = {
     "classification": ("auroc", "auprc", "brier"),
     "regression": ("mae", "rmse", "pearson_r"),
+    "multiclass": ("auroc_macro", "accuracy", "balanced_accuracy"),
     "embedding": ("recall_at_1_patient", "recall_at_5_patient"),
 }
 DECISION = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1")
@@ -51,7 +55,21 @@ def render(contents: Contents) -> str:
         contract=words.contract(contents.contract),
         curves=[_learning(t, contents.synthetic) for t in contents.trainings],
         scores=_scores(contents, unit),
-        subgroups=_subgroups(contents, facts, label, unit),
+        subgroups=evaluated.subgroups(facts, unit, synthetic=contents.synthetic),
+        comparisons=evaluated.comparisons(facts, unit, synthetic=contents.synthetic),
+        visits=evaluated.visits(
+            facts, f"{label} ({unit})" if unit else label, synthetic=contents.synthetic
+        ),
+        seeds=evaluated.seeds(facts),
+        shift=evaluated.shift(facts),
+        neighbours=[
+            strips(
+                some,
+                title=f"Nearest neighbours of {some[0].record_id}",
+                synthetic=contents.synthetic,
+            )
+            for some in contents.neighbours
+        ],
         embedding=_embedding(contents),
         examples=_examples(contents),
     )
@@ -110,10 +128,31 @@ def _scores(contents: Contents, unit: str) -> dict[str, Any]:
     found = contents.evaluation
     if found is None:
         return {"missing": "this run was not evaluated; run `ecgfast evaluate` on it first"}
+    if found.facts["task"] == "multiclass":
+        return {"missing": None} | _several(found, contents.synthetic, unit)
     if not len(found.predictions.get("score", ())):
         return {"missing": "this run has no head: it gives embeddings and no scores"}
     of = _classes if found.facts["task"] == "classification" else _values
     return {"missing": None} | of(found, contents.synthetic, unit)
+
+
+def _several(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
+    facts, rows = found.facts, _rows(found.facts)
+    names = list(facts["classes"])
+    label = np.asarray(found.predictions["label"], float)
+    score = np.stack([np.asarray(found.predictions[f"score_{n}"], float) for n in names], axis=1)
+    each = [f"auroc_of_{name}" for name in names]
+    return {
+        "tables": [
+            ("All classes", _table(rows, ["auroc_macro", "accuracy", "balanced_accuracy"], unit)),
+            ("Each class against the rest", _table(rows, each, unit)),
+        ],
+        "pictures": [
+            roc_of_each(label, score, names, rows, synthetic=synthetic),
+            confusion_of_classes(facts["confusion"], names, synthetic=synthetic),
+        ],
+        "notes": [],
+    }
 
 
 def _classes(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
@@ -190,41 +229,27 @@ def _values(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
             label, score, lines=rows, quantity=quantity, unit=after, synthetic=synthetic
         ),
     ]
-    above = [n for n in rows if n.startswith("auroc_above_")]
-    tables = [
-        ("Error and association", _table(rows, ["mae", "rmse", "pearson_r", "r2", *above], unit)),
-        ("Agreement (Bland-Altman)", _table(rows, ["bias", "loa_lower", "loa_upper"], unit)),
-    ]
-    return {"tables": tables, "pictures": pictures, "notes": []}
-
-
-def _subgroups(
-    contents: Contents, facts: Mapping[str, Any], label: str, unit: str
-) -> dict[str, Any]:
-    chosen = {"classification": ["auroc"], "regression": ["mae", "pearson_r"]}
-    names = chosen.get(str(facts.get("task")), [])
-    by = {n: [r for r in facts.get("metrics", []) if r["name"] == n] for n in names}
-    if not any(len(rows) > 1 for rows in by.values()):
-        return {"missing": "sex and age of the scored records are not known", "pictures": []}
-    pictures = []
-    for name, rows in by.items():
-        after = f" ({unit})" if unit and name in words.IN_UNITS else ""
-        title, axis = (
-            f"{words.metric(name)} by subgroup",
-            f"{words.metric(name)}{after}, 95 % interval",
+    points = facts.get("calibration", {}).get("points", [])
+    slope, intercept = (rows.get(f"calibration_{k}") for k in ("slope", "intercept"))
+    if points:
+        line = None
+        if slope and intercept and None not in (slope["estimate"], intercept["estimate"]):
+            line = (slope["estimate"], intercept["estimate"])
+        pictures.append(
+            figures.calibration_of_values(points, line, quantity=quantity, synthetic=synthetic)
         )
-        pictures.append(figures.forest(title, rows, label=axis, synthetic=contents.synthetic))
-    table = [
-        {
-            "group": words.group(r["subgroup"]),
-            "name": words.metric(r["name"]),
-            "value": words.estimate(r, unit),
-        }
-        | {k: r[k] for k in ("n", "patients", "positives")}
-        for rows in by.values()
-        for r in rows
+    above = [n for n in rows if "_above_" in n]
+    fitted = ["calibration_slope", "calibration_intercept"]
+    tables = [
+        ("Error and association", _table(rows, ["mae", "rmse", "pearson_r", "r2"], unit)),
+        ("Agreement (Bland-Altman)", _table(rows, ["bias", "loa_lower", "loa_upper"], unit)),
+        ("Calibration: line of the measured on the predicted value", _table(rows, fitted, unit)),
     ]
-    return {"missing": None, "pictures": pictures, "table": table}
+    if above:
+        tables.append(
+            ("At cut-offs (called positive: predicted at or above it)", _table(rows, above, unit))
+        )
+    return {"tables": tables, "pictures": pictures, "notes": []}
 
 
 def _embedding(contents: Contents) -> dict[str, Any]:
@@ -247,7 +272,7 @@ def _embedding(contents: Contents) -> dict[str, Any]:
     except ValueError as error:
         return {"missing": f"map not computed: {error}", "pictures": [], "table": table}
     pictures = []
-    for title, values, names, quantity in _colourings(found):
+    for title, values, names, quantity in _colourings(found, contents.colours):
         pictures.append(
             embedding_map(
                 points,
@@ -262,7 +287,9 @@ def _embedding(contents: Contents) -> dict[str, Any]:
     return {"missing": None, "pictures": pictures, "table": table}
 
 
-def _colourings(found: Evaluation) -> list[tuple[str, Any, dict[float, str] | None, str]]:
+def _colourings(
+    found: Evaluation, more: tuple[str, ...]
+) -> list[tuple[str, Any, dict[float, str] | None, str]]:
     """Title, values for each embedding, names of classes, and name of the quantity."""
     place = {str(name): i for i, name in enumerate(found.predictions.get("record_id", ()))}
     at = np.array([place.get(str(name), -1) for name in found.record_ids], dtype=np.int64)
@@ -277,12 +304,35 @@ def _colourings(found: Evaluation) -> list[tuple[str, Any, dict[float, str] | No
     name, unit = words.quantity(str(found.facts.get("label") or "label"))
     quantity = f"{name} ({unit})" if unit else name
     colourings: list[tuple[str, Any, dict[float, str] | None, str]] = []
-    if found.facts.get("task") == "classification":
+    if found.facts.get("task") == "multiclass":
+        called = {float(i): str(c) for i, c in enumerate(found.facts["classes"])}
+        if len(called) <= MOST_COLOURS:
+            colourings.append((name, column("label"), called, ""))
+    elif found.facts.get("task") == "classification":
         classes = {0.0: "label 0", 1.0: "label 1"}
         colourings.append(("label", column("label"), classes, ""))
     elif np.isfinite(column("label")).any():
         colourings.append((name, column("label"), None, quantity))
     colourings.append(("sex", column("sex"), SEX, ""))
+    for other in more:
+        values = np.asarray(found.predictions[other])
+        if values.dtype.kind in "biuf":
+            several = np.unique(values[np.isfinite(values.astype(float))])
+            named = {float(v): f"{other} {v:g}" for v in several}
+            colourings.append((other, column(other), named if len(named) <= 4 else None, other))
+            continue
+        texts = np.array(["" if v is None else str(v) for v in values])
+        often = [str(t) for t in np.unique(texts[texts != ""])]
+        often.sort(key=lambda t: (-int((texts == t).sum()), t))
+        codes = {t: i for i, t in enumerate(often[: MOST_COLOURS - 1])}
+        rest = len(codes) if len(often) > len(codes) else -1
+        numbers = np.array([codes.get(t, rest) if t else np.nan for t in texts], float)
+        spread = np.full(len(at), np.nan)
+        spread[at >= 0] = numbers[at[at >= 0]]
+        called = {float(i): t for t, i in codes.items()}
+        if rest >= 0:
+            called[float(rest)] = f"{len(often) - len(codes)} others"
+        colourings.append((other, spread, called, ""))
     return colourings
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 # Okabe and Ito's colours, which every kind of colour vision tells apart
 BLUE, ORANGE, GREEN, SKY = "#0072B2", "#D55E00", "#009E73", "#56B4E9"
+PURPLE, YELLOW = "#CC79A7", "#E69F00"
 INK, GREY, PALE = "#222222", "#767676", "#DDDDDD"
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

@@ -32,6 +32,13 @@ METRICS = {
     "calibration_slope": "calibration slope (ideal 1)",
     "calibration_intercept": "calibration intercept (ideal 0)",
 }
+METRICS |= {
+    "auroc_macro": "macro AUROC",
+    "balanced_accuracy": "balanced accuracy",
+    "change_pearson_r": "Pearson r of changes between visits",
+    "within_patient_r": "correlation within patients",
+    "change_sign_agreement": "changes of the right direction (chance 0.5)",
+}
 IN_UNITS = {"rmse", "mae", "bias", "loa_lower", "loa_upper"}
 
 
@@ -47,8 +54,11 @@ def metric(name: str) -> str:
         return f"recall@{k}, same {what}"
     if name.endswith("_at_90_sensitivity"):
         return f"{METRICS.get(name.split('_')[0], name.split('_')[0])} at 90 % sensitivity"
-    if name.startswith("auroc_above_"):
-        return f"AUROC of measured > {name.removeprefix('auroc_above_')}"
+    if name.startswith("auroc_of_"):
+        return f"AUROC of {name.removeprefix('auroc_of_')}"
+    before, above, cut = name.partition("_above_")
+    if above:
+        return f"{METRICS.get(before, before)} of measured > {cut}"
     return METRICS.get(name, name)
 
 
@@ -56,13 +66,26 @@ def group(name: str | None) -> str:
     """How a subgroup is called: ``age=[35,50)`` is age 35 to < 50."""
     if name is None:
         return "all records"
+    if " & " in name:
+        return ", ".join(group(part) for part in name.split(" & "))
+    if "=" not in name:
+        return name.replace("<", " < ", 1)
     kind, _, value = name.partition("=")
-    if kind == "age" and value.startswith("["):
+    if value.startswith("[") and value.endswith(")"):
         low, _, high = value.strip("[)").partition(",")
-        return f"age {low} to < {high}"
+        return f"{kind} {low} to < {high}"
     if kind.endswith(">"):
         return f"{kind[:-1]} ≥ {value}"
-    return value if kind == "sex" else name
+    if kind == "sex" and value != "unknown":
+        return value
+    return f"{kind} {value}"
+
+
+def p_value(p: float | None) -> str:
+    """To three digits; a dash where there is none."""
+    if p is None:
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def estimate(row: Mapping[str, Any], unit: str = "") -> str:
