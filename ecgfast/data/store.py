@@ -162,6 +162,10 @@ class ECGStore:
     def _name(self, number: int) -> Path:
         return self.path / f"signals-{number:05d}.npy"
 
+    def gain(self, index: int) -> np.float32:
+        """What a step of a record is, mV."""
+        return np.float32(self._gain[index])
+
     def gains(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """What a step of each record is, mV."""
         return self._gain[index].astype(np.float32)
