@@ -68,6 +68,7 @@ def test_a_run_leaves_its_whole_folder(tmp_path, capsys):
     fit(toy.build, toy.config(tmp_path))
     names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
     assert names == {
+        "card.md",
         "command.txt",
         "config.yaml",
         "contract.json",
