@@ -270,7 +270,7 @@ def test_a_stopped_command_leaves_nothing_that_claims_to_be_whole(
     def stop(self, index):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ecgfast.data.dataset.Records.__getitem__", stop)
+    monkeypatch.setattr("ecgfast.data.dataset.Records.batch", stop)
     with pytest.raises(SystemExit) as left:
         main(words)
     assert left.value.code == 130
