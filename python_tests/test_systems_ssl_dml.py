@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ecgfast.cli import main
 from ecgfast.config import Augment, Encoder, Fit, Optim, Signal, Store
 from ecgfast.config.neighbours import Config as GraphConfig
 from ecgfast.config.ssl_dml import Config
@@ -164,6 +165,15 @@ def test_embeddings_of_an_earlier_run_choose_neighbours(tmp_path):
         ssl_dml.build(config(**words))
 
 
+@pytest.mark.parametrize("recipe", ["ring", "graph", "patient"])
+def test_a_recipe_of_a_pool_runs(tmp_path, recipe, graph):
+    words = ["--graph", graph] if recipe == "graph" else []
+    words += ["--fit.steps", "1", "--fit.out", str(tmp_path), "--data.patients", "30"]
+    words += ["--signal.fs", "100", "--optim.warmup_steps", "0"]
+    main(["pretrain", "ssl-dml", "--config", recipe, "--config", "debug", *words])
+    assert float(rows(tmp_path)[0]["valid"]) > 0.5
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -201,14 +211,31 @@ def collapsed(config):
 
 
 def test_a_run_that_has_collapsed_stops_and_says_why(tmp_path):
-    words = {"collapse_patience": 3, "steps": 9}
+    how = dataclasses.replace(HOW, out=str(tmp_path), steps=9, checkpoint_every=1)
+    words = {"collapse_patience": 3, "fit": how}
     with pytest.raises(RunError, match=r"since step 1 .* at step 4 .*--collapse_below 0"):
-        fit(collapsed, config(tmp_path / "a", **words))
-    assert not (tmp_path / "a" / "contract.json").exists()
-    fit(collapsed, config(tmp_path / "b", collapse_below=0.0, **words))
-    last = rows(tmp_path / "b")[-1]
+        fit(collapsed, config(**words))
+    assert not (tmp_path / "contract.json").exists()
+    with pytest.raises(RunError, match="since step 1 "):  # told again: it is the same run
+        fit(collapsed, config(**words))
+    fit(collapsed, config(collapse_below=0.0, **words))
+    last = rows(tmp_path)[-1]
     assert float(last["embedding_spread"]) < 1e-6
     assert last["step"] == "9"
+    assert (tmp_path / "contract.json").exists()
+
+
+def test_embeddings_on_a_line_are_a_collapse(tmp_path):
+    def on_a_line(config):
+        run = ssl_dml.build(config)
+        last = list(run.method.encoder.modules())[-1]
+        with torch.no_grad():
+            last.weight[1:] = last.weight[:1]
+        last.weight.requires_grad_(False)
+        return run
+
+    with pytest.raises(RunError, match="one line"):
+        fit(on_a_line, config(tmp_path, collapse_patience=2))
 
 
 def shrinking(config):

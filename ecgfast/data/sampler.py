@@ -224,10 +224,11 @@ class Partners(NamedTuple):
         """The records in each record's row ``(N, K)``, its neighbours say; -1 is nobody."""
         return cls(Lists.of_rows(rows), np.arange(len(rows)), np.full(len(rows), -1))
 
-    def counts(self) -> NDArray[np.int64]:
-        """How many partners each record has."""
-        known = self.lists.lengths[self.list_of] if len(self.lists.lengths) else 0
-        return np.where(self.list_of < 0, 0, known - (self.place >= 0))
+    def counts(self, records: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.int64]:
+        """How many partners each record has, or each of some records."""
+        of, place = self.list_of[records], self.place[records]
+        known = self.lists.lengths[of] if len(self.lists.lengths) else 0
+        return np.where(of < 0, 0, known - (place >= 0))
 
     def draw(self, records: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
         """A partner of each record, by a number in [0, 1); a record without one is its own."""
@@ -261,7 +262,7 @@ class Mixture(NamedTuple):
 
     def draw(self, records: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
         """A partner of each record, by one number in [0, 1): what is left of it draws on."""
-        ones, others = self.first.counts()[records] > 0, self.second.counts()[records] > 0
+        ones, others = self.first.counts(records) > 0, self.second.counts(records) > 0
         share = np.where(ones, np.where(others, self.share, 1.0), 0.0)
         first = chance < share
         with np.errstate(divide="ignore", invalid="ignore"):
