@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
@@ -16,8 +17,11 @@ from ecgfast.eval.bootstrap import Statistic, interval, replicate
 
 Floats = NDArray[np.float64]
 Batches = Sequence[NDArray[np.int64]]
+Correction = Callable[[Floats], Floats]
+Estimate = tuple[float, float | None, float | None]
 
 DRAWS, SEED = 1000, 0  # of patients
+APART = {"age": "years", "mpcwp": "mmHg"}  # numbers, in their units; other labels are classes
 
 
 class Found(NamedTuple):
@@ -28,17 +32,85 @@ class Found(NamedTuple):
     farthest: NDArray[np.int64]  # (K, 2)
 
 
-def neighbours(distance: NDArray[np.floating], batches: Batches) -> Found:
-    """Looks in each batch alone; of records equally far the first counts."""
+def neighbours(
+    distance: NDArray[np.floating],
+    batches: Batches,
+    correct: Correction | None = None,
+    patient: NDArray[np.str_] | None = None,
+) -> Found:
+    """Looks in each batch alone; of records equally far the first counts.
+
+    Distances are corrected in each batch, if at all; with ``patient`` the nearest is another's.
+    """
     parts = []
     for rows in batches:
         inside = np.array(distance[np.ix_(rows, rows)], np.float64)
-        np.fill_diagonal(inside, np.inf)
+        if correct is not None:
+            inside = correct(inside)
+        who = rows if patient is None else patient[rows]
+        inside[who[:, None] == who] = np.inf
         nearest = rows[inside.argmin(axis=1)]
-        np.fill_diagonal(inside, -np.inf)
+        inside[who[:, None] == who] = -np.inf
         farthest = rows[np.argsort(-inside, axis=1, kind="stable")[:, :2]]
         parts.append((rows, nearest, farthest))
     return Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def mutual_proximity(distance: Floats) -> Floats:
+    """Minus the log of the chance that both records of a pair lie farther from another one.
+
+    Each record's distances are taken for normal and the two for independent (Schnitzer, Flexer,
+    Schedl, Widmer, JMLR 13, 2012). The diagonal has no part in it.
+    """
+    apart = _without_diagonal(distance)
+    mean, spread = np.nanmean(apart, axis=1), np.nanstd(apart, axis=1)
+    farther = log_ndtr(-(distance - mean[:, None]) / np.maximum(spread, 1e-300)[:, None])
+    return -(farther + log_ndtr(-(distance - mean) / np.maximum(spread, 1e-300)))
+
+
+def csls(distance: Floats, k: int = 10) -> Floats:
+    """Twice the distance, less what either record lies from its k nearest in the mean.
+
+    Cross-domain similarity local scaling (Conneau et al., ICLR 2018), for distances.
+    """
+    apart = np.sort(_without_diagonal(distance), axis=1)[:, :k]  # NaN comes last
+    local = np.nanmean(apart, axis=1)
+    return 2 * distance - local[:, None] - local
+
+
+def _without_diagonal(distance: Floats) -> Floats:
+    apart = np.array(distance, np.float64)
+    np.fill_diagonal(apart, np.nan)
+    return apart
+
+
+CORRECTIONS: dict[str, Correction | None] = {
+    "none": None,
+    "mutual proximity": mutual_proximity,
+    "CSLS": csls,
+}
+
+
+def summed(first: NDArray[np.floating], second: NDArray[np.floating], share: float) -> Floats:
+    """Two distances in the units of their medians, ``share`` of the first."""
+    pair = np.triu_indices(len(first), 1)
+    scaled = (np.asarray(d, np.float64) / np.median(d[pair]) for d in (first, second))
+    return share * next(scaled) + (1 - share) * next(scaled)
+
+
+def occurrence(distance: Floats, k: int) -> NDArray[np.int64]:
+    """How many records have each among their k nearest."""
+    apart = np.array(distance, np.float64)
+    np.fill_diagonal(apart, np.inf)
+    chosen = np.argsort(apart, axis=1, kind="stable")[:, :k]
+    return np.bincount(chosen.reshape(-1), minlength=len(apart))
+
+
+def skewness(values: NDArray[np.int64]) -> float:
+    """Third standardised moment: of k-occurrence, the usual measure of hubs."""
+    moved = values - values.mean()
+    spread = np.sqrt((moved**2).mean())
+    return float((moved**3).mean() / spread**3) if spread > 0 else 0.0
 
 
 def by_anchor(anchor: NDArray[np.int64], values: Floats, count: int) -> Floats:
@@ -57,20 +129,27 @@ def agreement(found: Found, truth: Found, count: int) -> tuple[Floats, Floats]:
 
 
 def shared(found: Found, labels: dict[str, Floats], count: int) -> dict[str, Floats]:
-    """By record: whether the nearest has its label, and how far its age is."""
+    """By record: whether the nearest has its label, or how far it is."""
     made = {}
     for key, value in labels.items():
         apart = np.abs(value[found.nearest] - value[found.anchor])
         alike = np.where(np.isfinite(apart), apart == 0, np.nan)
-        made[key] = by_anchor(found.anchor, apart if key == "age" else alike, count)
+        made[key] = by_anchor(found.anchor, apart if key in APART else alike, count)
     return made
 
 
-def rank_of_own(distance: NDArray[np.floating], patient: NDArray[np.str_]) -> Floats:
-    """How many records of others are nearer than the patient's nearest other one; NaN: no other."""
-    own = patient[:, None] == patient
-    others = np.where(own, np.inf, distance)
-    np.fill_diagonal(own, False)
+def rank_of_own(
+    distance: NDArray[np.floating],
+    patient: NDArray[np.str_],
+    day: NDArray[np.str_] | None = None,
+) -> Floats:
+    """How many records of others are nearer than the patient's nearest other one; NaN: no other.
+
+    With ``day`` the patient's records of the same day have no part in it.
+    """
+    same = patient[:, None] == patient
+    others = np.where(same, np.inf, distance)
+    own = same & ~np.eye(len(same), dtype=bool) if day is None else same & (day[:, None] != day)
     best = np.where(own, distance, np.inf).min(axis=1)
     return np.where(own.any(axis=1), (others < best[:, None]).sum(axis=1), np.nan)
 
@@ -155,6 +234,13 @@ def share_of_cells(samples: int, reach: int | None, full: int) -> float:
     return (samples**2 - outside) / full**2
 
 
+def estimated(of: Statistic, name: str, patient: NDArray[np.str_]) -> Estimate:
+    """A statistic of all records, and its interval over patients."""
+    estimate = float(of(np.ones((1, len(patient))))[name][0])
+    draws = replicate(of, patient, draws=DRAWS, seed=SEED)[name]
+    return estimate, *interval(estimate, draws)[:2]
+
+
 def written(
     values: Floats,
     patient: NDArray[np.str_],
@@ -165,10 +251,7 @@ def written(
     known = np.isfinite(values)
     if not known.any():
         return "-"
-    of = statistic(values[known])
-    estimate = float(of(np.ones((1, known.sum())))["x"][0])
-    draws = replicate(of, patient[known], draws=DRAWS, seed=SEED)["x"]
-    return bounded(estimate, *interval(estimate, draws)[:2], digits)
+    return bounded(*estimated(statistic(values[known]), "x", patient[known]), digits)
 
 
 def bounded(estimate: float, low: float | None, high: float | None, digits: int) -> str:
