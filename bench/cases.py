@@ -39,6 +39,7 @@ LABELS = {
     "sex": "auroc",
     "age": "pearson_r",
     "mpcwp": "pearson_r",
+    "high": "auroc",
 }
 SINUS_RHYTHM = "426783006"  # SNOMED CT
 BEFORE, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it

@@ -91,6 +91,12 @@ CORRECTIONS: dict[str, Correction | None] = {
 }
 
 
+def corrected(distance: NDArray[np.floating], name: str) -> Floats:
+    """All distances of a set corrected together."""
+    correct, whole = CORRECTIONS[name], np.asarray(distance, np.float64)
+    return whole if correct is None else correct(whole)
+
+
 def summed(first: NDArray[np.floating], second: NDArray[np.floating], share: float) -> Floats:
     """Two distances in the units of their medians, ``share`` of the first."""
     pair = np.triu_indices(len(first), 1)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from neighbours import (
     CORRECTIONS,
     Estimate,
+    corrected,
     estimated,
     mean,
     neighbours,
@@ -29,10 +30,10 @@ ROWS = {
     "Euclidean": ("euclidean", None, "record", 100.0),
     "mean L1": ("mean_l1", None, "record", 100.0),
     "magnitude spectrum": ("spectrum", None, "record", 100.0),
-    "DTW l1, 0.2 s": ("dtw l1", 0.2, "record", 100.0),
-    "DTW l1, 0.5 s": ("dtw l1", 0.5, "record", 100.0),
-    "DTW l1, 1 s": ("dtw l1", 1.0, "record", 100.0),
-    "DTW l1 of slopes, 0.5 s, 50 Hz": ("dtw l1", 0.5, "slope", 50.0),
+    "DTW l1, 0.2 s": ("dtw l1", 0.2, "record", 50.0),
+    "DTW l1, 0.5 s": ("dtw l1", 0.5, "record", 50.0),
+    "DTW l1, 1 s": ("dtw l1", 1.0, "record", 50.0),
+    "DTW l1 of slopes, 0.5 s": ("dtw l1", 0.5, "slope", 50.0),
     "mean L1 of median beats": ("mean_l1", None, "beat", 100.0),
     "DTW l1 of median beats, 0.1 s": ("dtw l1", 0.1, "beat", 100.0),
 }
@@ -98,7 +99,7 @@ def draw_hubs(records: Records, cases: list[Case], out: Path) -> None:
         for n, case in enumerate(cases):
             distance = np.asarray(distances(records, case, out), np.float64)
             for name, correct in CORRECTIONS.items():
-                whole = distance if correct is None else correct(distance)
+                whole = corrected(distance, name)
                 found = neighbours(distance, [np.arange(count)], correct)
                 far = np.bincount(found.farthest.reshape(-1), minlength=count)
                 for ax, often in zip(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from cases import LABELS, AnyCase, Records, batches_of, distances
+from cases import LABELS, AnyCase, Both, Case, Records, batches_of, distances
 from neighbours import (
     APART,
     DRAWS,
@@ -103,3 +103,14 @@ def print_predicted(
             row = difference(how, value, first, scores[b, key][1], patient, draws=DRAWS, seed=SEED)
             cells.append(bounded(row["estimate"], row["lo"], row["hi"], 3))
         line([f"{a} minus {b}", *cells])
+
+
+def against(cases: Sequence[AnyCase], fs: float = 50.0) -> list[tuple[AnyCase, AnyCase]]:
+    """Each case and DTW l1 of 0.5 s at a rate, of the same scale or of millivolts."""
+    made: list[tuple[AnyCase, AnyCase]] = []
+    for case in cases:
+        scale = case.first.scale if isinstance(case, Both) else case.scale
+        other = Case("lead" if scale == "lead" else "none", "dtw l1", fs, 0.5)
+        if case != other:
+            made.append((case, other))
+    return made
