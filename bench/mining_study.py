@@ -27,6 +27,7 @@ from cases import (
     records_of,
     sinus_rhythm,
     stores,
+    viewed,
 )
 from neighbours import (
     CORRECTIONS,
@@ -105,6 +106,12 @@ MAIN: list[AnyCase] = [
     Both(MV, MV_BEAT),
 ]
 HUBS = [MV_L1, Z_L1, MV, Z, Case("robust", "dtw l1", 50.0, 0.5), MV_BEAT, Z_BEAT]
+HUB_PANELS: list[tuple[str, AnyCase, bool]] = [
+    ("Mean L1, mV:", MV_L1, False),
+    ("DTW l1, mV:", MV, False),
+    ("DTW l1, mV:", MV, True),
+    ("DTW l1, z:", Z, True),
+]
 
 
 def sets(shared: Path, out: Path) -> Iterable[tuple[Records, list[str]]]:
@@ -159,9 +166,10 @@ def print_both(records: Records, cases: Sequence[AnyCase], out: Path, fs: float 
 def print_hubs(records: Records, cases: Sequence[AnyCase], out: Path) -> None:
     """Who is far and who is everybody's neighbour, before and after a correction."""
     count, patient, labels = len(records.ecg), records.patient, records.labels
-    several = np.isfinite(rank_of_own(np.ones((count, count)), patient)).any()
+    several = bool(np.isfinite(rank_of_own(np.ones((count, count)), patient)).any())
     key = next(iter(labels))
     heads = [*(["own patient nearest"] * several), f"same {key}", f"same {key}, batches"]
+    heads += ["gain, batches"]
     heads += ["10-NN hub", "10-NN of nobody", "10-NN skewness", "farthest 2: hub"]
     heads += ["farthest 2: records ever", f"farthest 2: same {key}", "the same, batches"]
     print(f"\n**{records.name}** (n = {count})")
@@ -175,12 +183,16 @@ def print_hubs(records: Records, cases: Sequence[AnyCase], out: Path) -> None:
             near, far, hub = [written(first, patient)] * several, [], []
             for batches in ([np.arange(count)], batches_of(count)):
                 found = neighbours(distance, batches, correct)
-                near.append(written(shared(found, labels, count)[key], patient))
+                same = shared(found, labels, count)[key]
+                near.append(written(same, patient))
                 value = labels[key]
                 alike = value[found.farthest] == value[found.anchor][:, None]
                 far.append(written(by_anchor(found.anchor, alike.mean(axis=1), count), patient))
                 ever = str(len(np.unique(found.farthest)))
                 hub = hub or [str(largest_hub(found.farthest)), ever]
+            if correct is None:
+                before = same  # in batches, the last of both
+            near.append("" if correct is None else written(same - before, patient))
             often = occurrence(whole, 10)
             crowd = [str(often.max()), str((often == 0).sum()), f"{skewness(often):.1f}"]
             line([str(case), name, *near, *crowd, *hub, *far])
@@ -264,9 +276,11 @@ def main() -> None:
         return wanted
 
     if head("Records"):
-        begin(["set", "stored", "second copies", "used", "patients", "with several", "", "known"])
-        for _, about in found:
-            line(about)
+        columns = ["stored", "second copies", "used", "patients", "with several", "", "known"]
+        begin(["set", *columns, "of fewer than 3 beats"])
+        for records, about in found:
+            beats = viewed(records, Case("none", "mean_l1", records.fs, view="beat"))
+            line([*about, str(int(beats.isnan().any(2).any(1).sum()))])
     for title, cases in FAMILIES.items():
         if head(f"{title}: PTB-XL"):
             print_both(ptbxl, cases, out)
@@ -292,7 +306,7 @@ def main() -> None:
         print_synthetic(out)
     if head("Figures"):
         draw_main(ptbxl, ecg_id, out)
-        draw_hubs(ptbxl, [MV_L1, MV], out)
+        draw_hubs(ptbxl, HUB_PANELS, out)
 
 
 if __name__ == "__main__":

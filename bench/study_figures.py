@@ -24,6 +24,7 @@ from tables import NEAREST
 
 from ecgfast.report.style import BLUE, GREEN, GREY, ORANGE, STYLE, WHOLE
 
+NEVER = 0.4  # where a record that nobody chooses is drawn on an axis of logarithms
 COLOURS = {"none": BLUE, "lead": ORANGE}
 WORDS = {"none": "millivolts", "lead": "z-scored leads"}
 ROWS = {
@@ -57,15 +58,15 @@ def area_of(records: Records, case: AnyCase, out: Path, key: str) -> Estimate:
 def draw_main(ptbxl: Records, persons: Records, out: Path) -> None:
     """By distance: the patient found again, in two sets, and two labels."""
     panels = {
-        f"{ptbxl.name}: own patient nearest": lambda c: first_of(ptbxl, c, out, False),
-        f"{persons.name}, lead I: same person,\nother day, nearest": (
+        f"Own patient nearest\n({ptbxl.name})": lambda c: first_of(ptbxl, c, out, False),
+        f"Same person on another\nday nearest ({persons.name})": (
             lambda c: first_of(persons, c, out, True)
         ),
-        f"{ptbxl.name}: NORM, AUROC of 15-NN": lambda c: area_of(ptbxl, c, out, "norm"),
-        f"{ptbxl.name}: sex, AUROC of 15-NN": lambda c: area_of(ptbxl, c, out, "sex"),
+        f"NORM, AUROC\n(15-NN, {ptbxl.name})": lambda c: area_of(ptbxl, c, out, "norm"),
+        f"Sex, AUROC\n(15-NN, {ptbxl.name})": lambda c: area_of(ptbxl, c, out, "sex"),
     }
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WHOLE, 2.9), layout="constrained")
+        figure = Figure(figsize=(WHOLE, 3.1), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True)
         for ax, (title, of) in zip(axes, panels.items(), strict=True):
             for n, (metric, radius, view, fs) in enumerate(ROWS.values()):
@@ -78,7 +79,7 @@ def draw_main(ptbxl: Records, persons: Records, out: Path) -> None:
                     ax.plot([value], [y], "o", **style, markersize=3.5, label=label)
             ax.set_title(title, loc="left")
             areas = "AUROC" in title
-            ax.set_xlim((0.45, 0.95) if areas else (-0.03, 1.0))
+            ax.set_xlim((0.38, 0.95) if areas else (-0.03, 1.0))
             if areas:
                 ax.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.grid(axis="y", visible=False)
@@ -89,31 +90,34 @@ def draw_main(ptbxl: Records, persons: Records, out: Path) -> None:
         figure.savefig(out / "mining-study.png")
 
 
-def draw_hubs(records: Records, cases: list[Case], out: Path) -> None:
-    """How often each record is near and far, before and after a correction."""
+def draw_hubs(records: Records, panels: list[tuple[str, AnyCase, bool]], out: Path) -> None:
+    """How often each record is near, or far, before and after a correction."""
     colours = dict(zip(CORRECTIONS, (BLUE, ORANGE, GREEN), strict=True))
+    count = len(records.ecg)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WHOLE, 2.5), layout="constrained")
-        axes = figure.subplots(1, 2 * len(cases))
-        count = len(records.ecg)
-        for n, case in enumerate(cases):
-            distance = np.asarray(distances(records, case, out), np.float64)
-            for name, correct in CORRECTIONS.items():
+        figure = Figure(figsize=(WHOLE, 2.6), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True)
+        for ax, (title, case, far) in zip(axes, panels, strict=True):
+            distance = distances(records, case, out)
+            for name in CORRECTIONS:
                 whole = corrected(distance, name)
-                found = neighbours(distance, [np.arange(count)], correct)
-                far = np.bincount(found.farthest.reshape(-1), minlength=count)
-                for ax, often in zip(
-                    (axes[n], axes[len(cases) + n]), (occurrence(whole, 10), far), strict=True
-                ):
-                    ranks = np.arange(1, count + 1)
-                    style = {"color": colours[name], "label": name}
-                    ax.plot(ranks, np.maximum(np.sort(often)[::-1], 0.3), **style)
-            for ax, what in ((axes[n], "10 nearest"), (axes[len(cases) + n], "2 farthest")):
-                ax.set(xscale="log", yscale="log", ylim=(0.3, count), xlabel="record, by rank")
-                ax.set_title(f"{case}:\namong the {what} of", loc="left")
-                ax.set_yticks([0.3, 1, 10, 100], ["0", "1", "10", "100"])
-                ax.minorticks_off()
-        axes[0].set_ylabel("anchors")
+                if far:
+                    chosen = neighbours(whole, [np.arange(count)]).farthest
+                    often = np.bincount(chosen.reshape(-1), minlength=count)
+                else:
+                    often = occurrence(whole, 10)
+                heights = np.maximum(np.sort(often)[::-1], NEVER)
+                style = {"color": colours[name], "label": name, "linewidth": 1.3}
+                ax.plot(np.arange(1, count + 1), heights, drawstyle="steps-mid", **style)
+            ax.axhline(2 if far else 10, color=GREY, linewidth=0.8, linestyle=":")
+            ax.set(xscale="log", yscale="log", ylim=(NEVER, count), xlim=(0.9, count))
+            ax.set_title(f"{title}\namong the {'2 farthest' if far else '10 nearest'}", loc="left")
+            ax.set_xticks([1, 10, 100], ["1", "10", "100"])
+            ax.set_yticks([NEVER, 1, 10, 100], ["0", "1", "10", "100"])
+            ax.minorticks_off()
+        axes[0].set_ylabel("anchors that choose it")
+        figure.supxlabel(f"records of {records.name}, the most chosen first", fontsize=8)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, title="correction")
+        names = ["no correction" if label == "none" else label for label in labels]
+        figure.legend(handles, names, loc="outside upper center", ncols=3)
         figure.savefig(out / "mining-study-hubs.png")
