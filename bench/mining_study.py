@@ -226,7 +226,7 @@ def print_outliers(records: Records, cases: Sequence[AnyCase], out: Path) -> Non
                 share = bad[found.farthest].mean(axis=1)
                 cells.append(written(by_anchor(found.anchor, share, count), patient))
             whole = corrected(distance, name)
-            of = statistic_of("auroc", bad, np.median(whole, axis=1))
+            of = statistic_of("auroc", bad, np.nanmedian(whole, axis=1))
             cells.append(bounded(*estimated(of, "auroc", patient), 3))
             line([str(case), name, *cells])
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
 from ecgfast.eval import classification, regression
 from ecgfast.eval.bootstrap import Statistic, interval, replicate
+from ecgfast.miners import hubs
 
 Floats = NDArray[np.float64]
 Batches = Sequence[NDArray[np.int64]]
@@ -56,38 +56,20 @@ def neighbours(
     return Found(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def mutual_proximity(distance: Floats) -> Floats:
-    """Minus the log of the chance that both records of a pair lie farther from another one.
+def _hubless(how: hubs.Correction) -> Correction:
+    """A correction of ``ecgfast.miners.hubs``; the diagonal has no part in it."""
 
-    Each record's distances are taken for normal and the two for independent (Schnitzer, Flexer,
-    Schedl, Widmer, JMLR 13, 2012). The diagonal has no part in it.
-    """
-    apart = _without_diagonal(distance)
-    mean, spread = np.nanmean(apart, axis=1), np.nanstd(apart, axis=1)
-    farther = log_ndtr(-(distance - mean[:, None]) / np.maximum(spread, 1e-300)[:, None])
-    return -(farther + log_ndtr(-(distance - mean) / np.maximum(spread, 1e-300)))
+    def correct(distance: Floats) -> Floats:
+        counts = ~torch.eye(len(distance), dtype=torch.bool)
+        return hubs.corrected(torch.from_numpy(distance), how, counts=counts).numpy()
 
-
-def csls(distance: Floats, k: int = 10) -> Floats:
-    """Twice the distance, less what either record lies from its k nearest in the mean.
-
-    Cross-domain similarity local scaling (Conneau et al., ICLR 2018), for distances.
-    """
-    apart = np.sort(_without_diagonal(distance), axis=1)[:, :k]  # NaN comes last
-    local = np.nanmean(apart, axis=1)
-    return 2 * distance - local[:, None] - local
-
-
-def _without_diagonal(distance: Floats) -> Floats:
-    apart = np.array(distance, np.float64)
-    np.fill_diagonal(apart, np.nan)
-    return apart
+    return correct
 
 
 CORRECTIONS: dict[str, Correction | None] = {
     "none": None,
-    "mutual proximity": mutual_proximity,
-    "CSLS": csls,
+    "mutual proximity": _hubless("mutual_proximity"),
+    "CSLS": _hubless("csls"),
 }
 
 
