@@ -3,7 +3,7 @@
     python bench/mining_study.py ../shared OUT > tables.md
 
 Prints Markdown tables and draws two figures into OUT, which keeps the stores and the distances too:
-the first run takes an hour of CPU time, the next one minutes for the intervals. Nothing is trained.
+the first run takes 20 minutes of CPU time, the next one a few for the intervals. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ FAMILIES: dict[str, list[AnyCase]] = {
     "Pass band": [
         Case(s, "dtw l1", 50.0, 0.5, band=band)
         for s in TWO
-        for band in (None, (1.0, 40.0), (0.5, 25.0), (0.5, 15.0))
+        for band in (None, (0.5, 25.0), (0.5, 15.0))
     ],
 }
 SOFT: list[AnyCase] = [
-    *(Case("lead", f"soft_dtw {g:g}", 25.0, 0.5) for g in (0.1, 1, 10)),
-    *(Case("none", f"soft_dtw {g:g}", 25.0, 0.5) for g in (0.001, 0.01, 0.1)),
+    *(Case("lead", f"soft_dtw {g:g}", 25.0, 0.5) for g in (1, 10)),
+    *(Case("none", f"soft_dtw {g:g}", 25.0, 0.5) for g in (0.01, 0.1)),
     *(Case(s, m, 25.0, 0.5) for s in TWO for m in ("dtw sqeuclidean", "dtw l1")),
 ]
-FAST: list[AnyCase] = [Case("none", "dtw l1", fs, 0.5) for fs in (25.0, 50.0, 100.0, 250.0, 500.0)]
+FAST: list[AnyCase] = [Case("none", "dtw l1", fs, 0.5) for fs in (25.0, 50.0, 100.0, 250.0)]
 MAIN: list[AnyCase] = [
     *(Case(s, metric) for s in TWO for metric in PLAIN[:3]),
     *(Case(s, "dtw l1", 50.0, r) for s in TWO for r in (0.2, 0.5, 1.0)),
