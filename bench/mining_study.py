@@ -3,7 +3,8 @@
     python bench/mining_study.py ../shared OUT > tables.md
 
 Prints Markdown tables and draws two figures into OUT, which keeps the stores and the distances too:
-the first run takes 20 minutes of CPU time, the next one a few for the intervals. Nothing is trained.
+the first run takes 20 minutes of CPU time, the next one a few for the intervals. Nothing is
+trained.
 """
 
 from __future__ import annotations

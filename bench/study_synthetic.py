@@ -39,6 +39,8 @@ CASES: list[AnyCase] = [
     Case("none", "dtw l1", 50.0, 1.0),
     *(Case(scale, "dtw l1", 50.0, 0.5) for scale in ("record", "robust")),
     *(Case(scale, "dtw l1", 25.0, 0.5) for scale in TWO),
+    Case("none", "soft_dtw 0.01", 25.0, 0.5),
+    Case("lead", "soft_dtw 1", 25.0, 0.5),
     *(Case(scale, "dtw l1", 50.0, 0.5, "slope") for scale in TWO),
     *(Case(s, m, view="beat") for s in (*TWO, "record") for m in ("mean_l1", "euclidean")),
     *(Case(scale, "dtw l1", 100.0, r, "beat") for scale in TWO for r in (0.03, 0.1)),
