@@ -57,11 +57,16 @@ def neighbours(
 
 
 def _hubless(how: hubs.Correction) -> Correction:
-    """A correction of ``ecgfast.miners.hubs``; the diagonal has no part in it."""
+    """A correction of ``ecgfast.miners.hubs``; the diagonal has no part in it.
+
+    A record that is equally far from all has no proximity: it stays the farthest of all.
+    """
 
     def correct(distance: Floats) -> Floats:
         counts = ~torch.eye(len(distance), dtype=torch.bool)
-        return hubs.corrected(torch.from_numpy(distance), how, counts=counts).numpy()
+        made = hubs.corrected(torch.from_numpy(distance), how, counts=counts)
+        made[counts & made.isnan()] = made[~made.isnan()].max() + 1
+        return made.numpy()
 
     return correct
 

@@ -198,6 +198,15 @@ def test_csls_takes_the_crowd_around_both_off(distance):
 
 
 @pytest.mark.parametrize("name", ["mutual proximity", "CSLS"])
+def test_a_record_equally_far_from_all_stays_the_farthest(distance, name):
+    distance[3], distance[:, 3] = 9, 9
+    found = bench.neighbours(distance, [np.arange(COUNT)], bench.CORRECTIONS[name])
+    others = np.arange(COUNT) != 3
+    assert (found.farthest[others, 0] == 3).all()
+    assert (found.nearest[others] != 3).all()
+
+
+@pytest.mark.parametrize("name", ["mutual proximity", "CSLS"])
 def test_corrections_take_a_hub_away(name):
     """A record in the middle of two groups is near to all of both."""
     draw = np.random.default_rng(0)
