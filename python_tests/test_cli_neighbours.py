@@ -162,3 +162,11 @@ def test_says_what_it_cannot_do(store, tmp_path, capsys, monkeypatch, words, cod
         main(["neighbours", given[0], *SMALL, *given[1:]])
     assert left.value.code == code
     assert message in capsys.readouterr().err
+
+
+def test_median_beats_find_the_patient(tmp_path):
+    how = ("--patients", "60", "--signal.fs", "100", "--mine_fs", "null", "--dtw_radius", "0.03")
+    main(["neighbours", "--out", str(tmp_path / "g"), "--mine_of", "beat", *how])
+    about = json.loads((tmp_path / "g/neighbours.json").read_bytes())
+    assert about["settings"]["mine_of"] == "beat"
+    assert about["purity"]["same_patient"]["share"] > 0.8

@@ -345,6 +345,3 @@ def test_text_of_a_manifest_is_no_object_a_row(store):
     text = store.manifest[["record_id", "patient_id", "split", "words"]]
     assert {str(dtype) for dtype in text.dtypes} == {"str"}
     assert text["words"].tolist() == [f"w{n}" for n in range(9)]
-    lean = ECGStore.open(store.path, without=("sha256", "words"))
-    assert set(store.manifest.columns) - set(lean.manifest.columns) == {"sha256", "words"}
-    assert np.array_equal(lean.read(3), store.read(3))

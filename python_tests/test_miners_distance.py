@@ -134,3 +134,30 @@ def test_lead_dtw_warps_leads_and_not_time():
 def test_lead_dtw_is_not_differentiated_and_takes_no_records():
     assert lead_dtw(torch.zeros(0, 12, 10)).shape == (0, 0)
     assert not lead_dtw(torch.zeros(2, 12, 10, requires_grad=True)).requires_grad
+
+
+def beats_of(ecg):
+    """The first 20 samples stand for a beat; a record that begins with a flat line has none."""
+    return ecg[:, :, :20], ecg[:, :, :20].std(dim=-1).amax(dim=1) > 0
+
+
+def test_a_view_is_compared_in_the_place_of_the_record():
+    ecg = torch.randn(5, 2, 60)
+    ecg[1, :, :20] = 0
+    ecg[3, 0, 50] = torch.nan
+    compared = InputDistance("l1", view=beats_of).compared(ecg)
+    assert compared.rows.shape == (5, 2, 20)
+    assert compared.eligible.tolist() == [True, False, True, False, True]
+    assert compared.clean[3].abs().sum() == 0
+    whole = InputDistance("l1")
+    expected = whole(torch.where(ecg.isnan(), 0, ecg)[[0, 2, 4], :, :20])
+    found = InputDistance("l1", view=beats_of)(ecg[[0, 2, 4]])
+    assert torch.equal(found, expected)
+
+
+def test_a_record_without_the_view_is_nobodys_neighbour():
+    ecg = torch.randn(6, 2, 60)
+    ecg[1, :, :20] = 0
+    triplets = NearestFarthest(InputDistance("l1", view=beats_of))(ecg)
+    assert triplets.valid.tolist() == [True, False, True, True, True, True]
+    assert not (triplets.positives[[0, 2, 3, 4, 5]] == 1).any()

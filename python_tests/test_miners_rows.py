@@ -262,3 +262,20 @@ def test_refuses(make, message):
 
 def test_examples():
     assert doctest.testmod(rows).failed == doctest.testmod(pools).failed == 0
+
+
+def test_pools_leave_out_records_of_which_the_view_has_nothing():
+    def first(ecg):
+        return ecg[:, :, :4], ecg[:, :, :4].abs().amax(dim=(1, 2)) > 0
+
+    ecg, own = torch.randn(6, 2, 30), strangers(6)
+    ecg[2, :, :4] = 0
+    distance = InputDistance("l1", view=first)
+    made = InBatch(distance)(ecg, own, torch.zeros(6))
+    assert made.eligible.tolist() == [True, True, False, True, True, True]
+    assert made.found.tolist() == made.eligible.tolist()
+    assert not (made.positives[made.found] == 2).any()
+    ring = Ring(distance, size=6)
+    ring.add(ecg, own)
+    again = ring(torch.randn(6, 2, 30), Ids(*(part + 6 for part in own)), torch.zeros(12))
+    assert not (again.ids.record[6:] == 2).any()

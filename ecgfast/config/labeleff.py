@@ -9,7 +9,12 @@ from typing import Literal, NamedTuple
 from ecgfast.config import Encoder, Fit, Optim, Signal, Store
 
 HOWS = ("probe", "logistic", "full")
-NEIGHBOURS = {"dtw-knn": "dtw", "l1-knn": "mean_l1", "euclidean-knn": "euclidean"}
+NEIGHBOURS = {
+    "dtw-knn": "dtw",
+    "beat-knn": "beat_dtw",  # dtw of median beats
+    "l1-knn": "mean_l1",
+    "euclidean-knn": "euclidean",
+}
 RANDOM = "random"
 METRICS = {  # the first of each task is the one that is drawn, unless another is asked for
     "classification": ("auroc", "auprc"),
@@ -97,19 +102,23 @@ class Neighbours:
         k: How many vote; all labelled ones where they are fewer. Weights are inverse distances.
         cost: Between samples, for dtw: see `ecgfast.ops.dtw`.
         radius: Seconds that a warping may shift a sample by; none for any number.
+        beat_radius: The same for median beats.
         fs: Rate at which records are compared, Hz, or their own if that is less; none is theirs.
     """
 
     k: int = 15
     cost: Literal["l1", "sqeuclidean", "euclidean"] = "l1"
     radius: float | None = 0.5
+    beat_radius: float | None = 0.03
     fs: float | None = 100.0
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"neighbours.k must be 1 or more, got {self.k}")
-        if self.radius is not None and not self.radius >= 0:
-            raise ValueError(f"neighbours.radius must be at least 0 s, got {self.radius}")
+        for name in ("radius", "beat_radius"):
+            given = getattr(self, name)
+            if given is not None and not given >= 0:
+                raise ValueError(f"neighbours.{name} must be at least 0 s, got {given}")
         if self.fs is not None and not self.fs > 0:
             raise ValueError(f"neighbours.fs must be positive, got {self.fs}")
 
@@ -121,8 +130,8 @@ class Config:
     Attributes:
         init: What to compare, each `NAME=RUN`, `NAME=RUN0,RUN1,...` with a pretraining for each
             seed, `NAME=runs/x-{seed}` for the same, `random` (or `NAME=random`) for random weights,
-            `dtw-knn`, `l1-knn` or `euclidean-knn` for votes of neighbours. `@probe`, `@logistic` or
-            `@full` after one of them takes the place of how.
+            `dtw-knn`, `beat-knn` (median beats), `l1-knn` or `euclidean-knn` for votes of
+            neighbours. `@probe`, `@logistic` or `@full` after one of them takes the place of how.
         how: logistic is a penalised linear model on frozen embeddings (ridge for a value); probe
             trains a linear head on a frozen encoder, full the whole network, both by `fit.steps`
             steps.

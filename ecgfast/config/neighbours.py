@@ -22,6 +22,8 @@ class Comparison:
         soft_gamma: How soft the minimum of soft_dtw is, mV^2 (of normalised records, without unit);
             its costs are squares.
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
+        mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
+            aligned on R: a fiftieth of the work, blind to rhythm. A dtw_radius of 0.03 suits beats.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
@@ -42,6 +44,7 @@ class Comparison:
     dtw_cost: Literal["l1", "sqeuclidean", "euclidean"] = "l1"
     soft_gamma: float = 0.1
     dtw_radius: float | None = 0.5
+    mine_of: Literal["record", "beat"] = "record"
     mine_fs: float | None = None
     stage: str = ""
 
@@ -57,6 +60,8 @@ class Comparison:
                 "distance embedding and stage RUN go together: the run gives the embeddings; got "
                 f"distance {self.distance} and stage {self.stage or 'none'}"
             )
+        if self.stage and self.mine_of == "beat":
+            raise ValueError("distance embedding is of whole records: leave mine_of beat out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,8 @@ class Config(Comparison):
         soft_gamma: How soft the minimum of soft_dtw is, mV^2 (of normalised records, without unit);
             its costs are squares.
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
+        mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
+            aligned on R: a fiftieth of the work, blind to rhythm. A dtw_radius of 0.03 suits beats.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
             embedding; it must expect the same signal.

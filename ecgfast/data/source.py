@@ -18,7 +18,7 @@ from ecgfast.config import Signal
 from ecgfast.data.dataset import Records, patient_codes
 from ecgfast.data.records import DataError
 from ecgfast.data.split import half, listed, nested_fraction
-from ecgfast.data.store import NOT_TO_TRAIN, ECGStore
+from ecgfast.data.store import ECGStore
 from ecgfast.data.store_format import restore
 from ecgfast.data.synthetic import make_cohort
 
@@ -234,7 +234,7 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: 
     twice = {path for path in paths if list(paths).count(path) > 1}
     if twice:
         raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
-    stores = {f"store {path}": ECGStore.open(path, without=NOT_TO_TRAIN) for path in paths}
+    stores = {f"store {path}": ECGStore.open(path) for path in paths}
     rows = [store.select(splits, label, text=text) for store in stores.values()]
     numbers = None if text else label
     pairs = list(zip(stores.values(), rows, strict=True))

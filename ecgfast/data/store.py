@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 OPEN = 256  # shards that a store keeps open: files are not without number
-NOT_TO_TRAIN = ("sha256",)  # a quarter of a manifest's bytes
 
 
 class Shard:
@@ -73,12 +72,11 @@ class ECGStore:
         self._open: dict[int, Shard] = {}
 
     @classmethod
-    def open(cls, path: str | Path, without: Iterable[str] = ()) -> ECGStore:
+    def open(cls, path: str | Path) -> ECGStore:
         """Opens the folder that `ecgfast convert` made.
 
         Args:
             path: Of the folder.
-            without: Columns of the manifest to leave where they are.
 
         Raises:
             DataError: if it is none, or is not finished.
@@ -102,7 +100,7 @@ class ECGStore:
                 f"error[unfinished_store] {path} is not finished; give the same convert command "
                 "again, it goes on where it was"
             )
-        return cls(path, about, read_manifest(path, without))
+        return cls(path, about, read_manifest(path))
 
     @property
     def synthetic(self) -> bool:

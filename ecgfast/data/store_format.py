@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 VERSION = 1
@@ -64,12 +62,10 @@ def fingerprint(steps: NDArray[np.int16], gain: float) -> str:
     return hashlib.sha256(np.float64(gain).tobytes() + np.ascontiguousarray(steps).data).hexdigest()
 
 
-def read_manifest(path: Path, without: Iterable[str] = ()) -> pd.DataFrame:
+def read_manifest(path: Path) -> pd.DataFrame:
     """Text stays in the columns it is stored in: a million records are no million objects."""
-    name = path / "manifest.parquet"
-    columns = [c for c in parquet.read_schema(name).names if c not in set(without)]
     with pd.option_context("future.infer_string", True):
-        return pd.read_parquet(name, columns=columns)
+        return pd.read_parquet(path / "manifest.parquet")
 
 
 def write_manifest(path: Path, manifest: pd.DataFrame) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,23 @@ from ecgfast.ops import dtw, pairwise_distance, resample_poly, soft_dtw
 Distance = Literal[
     "dtw", "soft_dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"
 ]
+
+
+View = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Compared(NamedTuple):
+    """A batch, ready to be compared.
+
+    Attributes:
+        clean: The records ``(N, L, T)``, zeros where a record has a sample that is not finite.
+        rows: What :meth:`InputDistance.between` takes in their place, ``(N, ...)``.
+        eligible: ``(N,)`` bool: the record is finite, and the view has something of it.
+    """
+
+    clean: Tensor
+    rows: Tensor
+    eligible: Tensor
 
 
 class InputDistance(nn.Module):
@@ -34,6 +52,9 @@ class InputDistance(nn.Module):
         gamma: How soft ``soft_dtw`` is, in the square of the records' unit.
         resample: Factor ``(up, down)`` of the sampling rate at which records are compared, not
             above 1.
+        view: What of each record is compared in its place, such as its median beat, before the
+            rate changes: from ``(N, L, T)`` without gaps to ``(N, L, S)``, and ``(N,)`` bool, which
+            records have it. None compares the whole record.
 
     Example:
         >>> warped = InputDistance("dtw", cost="l1", radius=25, resample=(1, 2))
@@ -49,6 +70,7 @@ class InputDistance(nn.Module):
         radius: int | float | None = None,
         gamma: float = 0.1,
         resample: tuple[int, int] = (1, 1),
+        view: View | None = None,
     ) -> None:
         super().__init__()
         if distance not in get_args(Distance):
@@ -61,14 +83,27 @@ class InputDistance(nn.Module):
         self.radius = radius
         self.gamma = gamma
         self.resample = resample
+        self.view = view
 
     def forward(self, ecg: Tensor) -> Tensor:
         """Distances ``(N, N)`` of records ``(N, L, T)`` without gaps; the diagonal says nothing."""
-        return self.between(self.resampled(ecg))
+        return self.between(self.compared(ecg).rows)
+
+    @torch.no_grad()
+    def compared(self, ecg: Tensor) -> Compared:
+        """What is compared of records ``(N, L, T)``, and which of them can be."""
+        if ecg.dim() != 3:
+            raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
+        eligible = ecg.isfinite().flatten(1).all(dim=1)
+        clean = torch.where(eligible[:, None, None], ecg, 0)
+        if self.view is None:
+            return Compared(clean, self.resampled(clean), eligible)
+        viewed, there = self.view(clean)
+        return Compared(clean, self.resampled(viewed), eligible & there)
 
     @torch.no_grad()
     def resampled(self, ecg: Tensor) -> Tensor:
-        """The records at the rate at which they are compared."""
+        """Records, or what is viewed of them, at the rate at which they are compared."""
         up, down = self.resample
         if up == down:
             return ecg
@@ -76,7 +111,7 @@ class InputDistance(nn.Module):
 
     @torch.no_grad()
     def between(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Distances ``(N, M)`` of all of ``x`` from all of ``y``, or of itself; both resampled."""
+        """Distances ``(N, M)`` of all of ``x`` from all of ``y``, or of itself, as compared."""
         if self.distance == "dtw":
             return dtw(x, y, cost=self.cost, radius=self.radius)
         if self.distance == "soft_dtw":

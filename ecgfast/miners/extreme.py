@@ -69,14 +69,10 @@ class NearestFarthest(nn.Module):
         Returns:
             N triplets.
         """
-        if ecg.dim() != 3:
-            raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
-        eligible = ecg.isfinite().flatten(1).all(dim=1)
-        clean = torch.where(eligible[:, None, None], ecg, 0)
+        _, rows, eligible = self.distance.compared(ecg)
         if 4 * len(ecg) ** 2 <= _STRIP_BYTES:
-            return self.mine(self.distance(clean), eligible, generator=generator)
-        clean = self.distance.resampled(clean)
-        strips = ((part, self.distance.between(clean[part], clean)) for part in _parts(len(clean)))
+            return self.mine(self.distance.between(rows), eligible, generator=generator)
+        strips = ((part, self.distance.between(rows[part], rows)) for part in _parts(len(rows)))
         return self._mine(strips, eligible, generator)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ecgfast.miners.distance import InputDistance
+from ecgfast.miners.distance import Compared, InputDistance
 from ecgfast.miners.hubs import Correction, corrected
 from ecgfast.miners.rows import Ids, Rows, farthest, nearest, one_of
 from ecgfast.ops import gather, places
@@ -108,8 +108,8 @@ class InBatch(Pool):
     @torch.no_grad()
     def forward(self, ecg: Tensor, ids: Ids, draws: Tensor) -> Rows:
         """Arranges the rows of a step: its records as they come."""
-        eligible, clean = _clean(ecg)
-        distances = self._between(self.distance.resampled(clean))
+        _, compared, eligible = self.distance.compared(ecg)
+        distances = self._between(compared)
         eligible = self._every(eligible)
         ids = Ids(*map(self._every, ids))
         others = ids.record[:, None] != ids.record
@@ -130,8 +130,11 @@ class _Halves(Pool):
         return torch.cat([self._every(rows[:half]), self._every(rows[half:])])
 
     def _paired(self, ecg: Tensor, ids: Ids, found: Tensor) -> Rows:
-        eligible, clean = _clean(ecg)
-        distances = self._between(self.distance.resampled(clean)) if self.between_rows else None
+        eligible = ecg.isfinite().flatten(1).all(dim=1)
+        distances = None
+        if self.between_rows:
+            _, compared, eligible = self.distance.compared(ecg)
+            distances = self._between(compared)
         ids = Ids(*map(self.all_rows, ids))
         eligible, found = self.all_rows(eligible), self.all_rows(found)
         n = len(found)
@@ -205,14 +208,14 @@ class Ring(_Halves):
     @torch.no_grad()
     def add(self, ecg: Tensor, ids: Ids) -> None:
         """Puts this rank's records, and those of the ranks that mine together, into the ring."""
-        eligible, clean = _clean(ecg)
-        self._put(*self._global(clean, ids, eligible))
+        self._put(*self._global(self.distance.compared(ecg), ids))
 
     @torch.no_grad()
     def forward(self, ecg: Tensor, ids: Ids, draws: Tensor) -> Rows:
         """Arranges the rows of a step: the records and their positives."""
-        eligible, clean = _clean(ecg)
-        every, compared, codes, whole = self._global(clean, ids, eligible)
+        batch = self.distance.compared(ecg)
+        clean, _, eligible = batch
+        every, compared, codes, whole = self._global(batch, ids)
         own = places(len(ecg), device=ecg.device) if self.gathered else None
         mine = slice(None) if own is None else own
         distances = self.distance.between(compared[mine], compared)
@@ -241,15 +244,14 @@ class Ring(_Halves):
         rows = torch.cat([torch.where(eligible[:, None, None], clean, ecg), positives])
         return self._paired(rows, both, torch.cat([found, found]))
 
-    def _global(self, clean: Tensor, ids: Ids, eligible: Tensor) -> tuple[Tensor, ...]:
-        compared = self.distance.resampled(clean)
-        every = self._every(clean)
-        same = compared is clean  # one copy is enough
+    def _global(self, batch: Compared, ids: Ids) -> tuple[Tensor, ...]:
+        every = self._every(batch.clean)
+        same = batch.rows is batch.clean  # one copy is enough
         return (
             every,
-            every if same else self._every(compared),
+            every if same else self._every(batch.rows),
             self._every(torch.stack(list(ids), dim=1)),
-            self._every(eligible),
+            self._every(batch.eligible),
         )
 
     def _put(self, *parts: Tensor) -> None:
@@ -265,11 +267,3 @@ class Ring(_Halves):
             held[slots] = part
         self.at = (self.at + count) % self.size
         self.filled = min(self.size, self.filled + count)
-
-
-def _clean(ecg: Tensor) -> tuple[Tensor, Tensor]:
-    """Which records are whole, and all of them with 0 for those that are not."""
-    if ecg.dim() != 3:
-        raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
-    eligible = ecg.isfinite().flatten(1).all(dim=1)
-    return eligible, torch.where(eligible[:, None, None], ecg, 0)

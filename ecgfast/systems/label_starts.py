@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ecgfast.config import Encoder, Signal, finetune
@@ -28,7 +28,7 @@ from ecgfast.eval.probe import linear_probe
 from ecgfast.methods.dtw_knn import distances, vote
 from ecgfast.miners.distance import Distance, InputDistance, rate_factor
 from ecgfast.systems.finetune import build, load_run
-from ecgfast.systems.parts import make_encoder, preparation, prepared_fs, settled_recipe
+from ecgfast.systems.parts import beats, make_encoder, preparation, prepared_fs, settled_recipe
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.contract import Contract
@@ -39,6 +39,8 @@ from ecgfast.transforms.signal import Prepare
 Floats = NDArray[np.floating[Any]]
 Scored = tuple[Floats, dict[str, Any]]  # of the test records, and what is worth telling
 BATCH = 256
+OF_BEATS = "beat_"  # before what median beats are compared by
+FARTHEST = 1e30  # what has no beat is farther than any pair
 SILENCE = 20.0  # seconds, then it says how far it is
 COLUMNS = 64  # labelled records whose distances are one file of the cache
 # of Fit: what does not change what a step computes
@@ -101,7 +103,7 @@ def learner(
 ) -> Learner:
     """What a start stands for; it says what takes long."""
     if start.distance is not None:
-        return Voting(cast(Distance, start.distance), config, cohort, network, say)
+        return Voting(start.distance, config, cohort, network, say)
     kind = Linear if start.how == "logistic" else Trained
     return kind(start, config, cohort, contracts, network, say)
 
@@ -259,7 +261,7 @@ class Voting:
 
     def __init__(
         self,
-        distance: Distance,
+        distance: str,
         config: Config,
         cohort: Cohort,
         network: Network,
@@ -286,7 +288,7 @@ class Voting:
 
     def _measured(self) -> dict[str, Any]:
         how = self.config.neighbours
-        warped = {"cost": how.cost, "radius": how.radius} if self.distance == "dtw" else {}
+        warped = {"cost": how.cost, "radius": self._radius()} if "dtw" in self.distance else {}
         return {
             "distance": self.distance,
             **warped,
@@ -294,6 +296,10 @@ class Voting:
             "signal": dataclasses.asdict(self.network.signal),
             "recipe": self.network.recipe,
         }
+
+    def _radius(self) -> float | None:
+        how = self.config.neighbours
+        return how.beat_radius if self.distance.startswith(OF_BEATS) else how.radius
 
     def _matrix(self) -> Floats:
         """Distances ``(N, M)`` of test records from training records, block by block."""
@@ -304,8 +310,15 @@ class Voting:
             factor = rate_factor(own, None if how.fs is None else min(how.fs, own))
         except ValueError as error:
             raise RunError(f"error[neighbours] {error} (--neighbours.fs)", code=2) from error
-        radius = None if how.radius is None else round(how.radius * own * factor[0] / factor[1])
-        measure = InputDistance(self.distance, cost=how.cost, radius=radius, resample=factor)
+        seconds = self._radius()
+        radius = None if seconds is None else round(seconds * own * factor[0] / factor[1])
+        measure = InputDistance(
+            cast(Distance, self.distance.removeprefix(OF_BEATS)),
+            cost=how.cost,
+            radius=radius,
+            resample=factor,
+            view=beats(own) if self.distance.startswith(OF_BEATS) else None,
+        )
         place = device(self.config)
         key = digest({**self._measured(), "cohort": cohort.sha256})
         folder = Path(self.config.out, "distances", f"{self.distance}-{key[:24]}")
@@ -325,7 +338,9 @@ class Voting:
                 if queries is None:
                     queries = signals(measure, prepare, cohort.test, place)
                 some = signals(measure, prepare, cohort.train.take(rows), place)
-                return {"distance": distances(measure, queries, some).cpu().numpy()}
+                made = distances(measure, queries[0], some[0])
+                made[~(queries[1][:, None] & some[1])] = FARTHEST
+                return {"distance": made.cpu().numpy()}
 
             shape = len(cohort.test)
             found = cached(folder / f"{number:05d}.npz", compute, shapes={"distance": shape})
@@ -335,15 +350,17 @@ class Voting:
 
 def signals(
     measure: InputDistance, prepare: Prepare, source: Source, place: torch.device
-) -> torch.Tensor:
-    """Prepared records at the rate of the comparison, ``(N, L, T)``, without gaps."""
+) -> tuple[Tensor, Tensor]:
+    """Prepared records as they are compared, without gaps, and which of them can be ``(N,)``."""
     loader = DataLoader(source.dataset, batch_size=BATCH)
-    parts = []
+    parts, there = [], []
     for batch in loader:
         given = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
         ecg = prepare.to(place)(*given).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        parts.append(measure.resampled(ecg))
-    return torch.cat(parts)
+        made = measure.compared(ecg)
+        parts.append(made.rows)
+        there.append(made.eligible)
+    return torch.cat(parts), torch.cat(there)
 
 
 @torch.inference_mode()

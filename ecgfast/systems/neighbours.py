@@ -37,7 +37,14 @@ from ecgfast.data.source import Source, open_source
 from ecgfast.miners.distance import EmbeddingDistance, InputDistance, rate_factor
 from ecgfast.miners.graph import Graph, grow
 from ecgfast.systems.finetune import load_run
-from ecgfast.systems.parts import check_source, describe, preparation, prepared_fs, settled_recipe
+from ecgfast.systems.parts import (
+    beats,
+    check_source,
+    describe,
+    preparation,
+    prepared_fs,
+    settled_recipe,
+)
 from ecgfast.train.contract import ContractError, check_signal
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import say
@@ -77,7 +84,12 @@ def input_distance(how: Comparison, signal: Signal, recipe: dict[str, Any] | Non
     rate = fs * factor[0] / factor[1]
     radius = None if how.dtw_radius is None else round(how.dtw_radius * rate)
     return InputDistance(
-        how.distance, cost=how.dtw_cost, radius=radius, gamma=how.soft_gamma, resample=factor
+        how.distance,
+        cost=how.dtw_cost,
+        radius=radius,
+        gamma=how.soft_gamma,
+        resample=factor,
+        view=beats(fs) if how.mine_of == "beat" else None,
     )
 
 
@@ -231,13 +243,13 @@ def _compared(
             places = range(at, min(at + config.block, len(source)))
             batch = default_collate([source.dataset[row] for row in places])
             ecg = prepare(*[batch[name].to(device) for name in ("ecg", "gain") if name in batch])
-            finite = ecg.isfinite().flatten(1).all(dim=1)
-            made = distance.resampled(torch.where(finite[:, None, None], ecg, 0)).float()
+            _, made, whole_ones = distance.compared(ecg)
+            made = made.float()
             if rows is None:
                 shape = (len(source), *made.shape[1:])
                 rows = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
             rows[places.start : places.stop] = made.cpu().numpy()
-            eligible[places.start : places.stop] = finite.cpu().numpy()
+            eligible[places.start : places.stop] = whole_ones.cpu().numpy()
         assert rows is not None
         rows.flush()  # type: ignore[attr-defined]
         with whole.with_suffix(".partial").open("wb") as file:

@@ -7,23 +7,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Encoder, Signal
 from ecgfast.data.source import Source
+from ecgfast.miners.distance import View
 from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.ops.augment import AugmentSpec
 from ecgfast.train.contract import Contract, ContractError, check_signal
 from ecgfast.train.errors import RunError
 from ecgfast.transforms.augment import Augment
+from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import Prepare
 
 ENCODERS: dict[str, type[nn.Module]] = {"ResNet1d": ResNet1d}
 MOST_PARAMETERS = 2**29
+BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
 SCALED_BY = 4096  # training records that a recipe takes its scale from
 HEADS: dict[str, type[nn.Module]] = {"Head": Head}
 
@@ -121,6 +124,16 @@ def preparation(signal: Signal, recipe: dict[str, Any] | None = None) -> Prepare
     except (TypeError, ValueError) as error:
         raise ContractError(f"error[contract] {error}") from error
     return Prepare(fs=signal.fs, recipe=words)
+
+
+def beats(fs: float) -> View:
+    """The median beat of records of ``fs`` Hz, as `docs/mining-study.md` compares them."""
+
+    def view(ecg: Tensor) -> tuple[Tensor, Tensor]:
+        made = median_beats(ecg, fs=fs, samples=round(BEAT * fs), before=round(BEFORE_R * fs))
+        return made.beats, made.valid
+
+    return view
 
 
 def prepared_fs(signal: Signal, recipe: dict[str, Any] | None) -> float:
