@@ -425,3 +425,13 @@ def test_real_records_match_scipy(device, step):
     if not x.is_cuda and _C.preprocess.__module__ != "ecgfast._C":
         x, gain = x[:2, :3], gain[:2, :3]  # the emulator takes its time
     expect_near(preprocess(x, step, gain=gain), step, x, gain=gain)
+
+
+def test_a_moment_halfway_between_two_samples_belongs_to_the_later(device):
+    """5/6 of a sample, nine times, is 7.5: sample 8 is the nearest, and it is missing."""
+    ecg = torch.randn(1, 1, 17, dtype=torch.float64, device=device)
+    ecg[0, 0, 8] = torch.nan
+    steps = (Resample(12, 10), Crop(5, 5), Resample(1, 1))
+    for ops in (preprocess, preprocess_reference):
+        made = ops(ecg, steps, on_gap="zero", restore=True, dtype=torch.float64)
+        assert made.isnan().tolist() == [[[False, False, False, False, True]]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any, Literal, cast
+import math
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -153,23 +155,40 @@ def preprocess_reference(
     flat = np.ptp(y, axis=2, keepdims=True) == 0
     absent = lost.all(axis=2, keepdims=True)
     absent &= ~absent.all(axis=1, keepdims=True)  # where all leads are, all count
+    moments = _Moments(Fraction(0), Fraction(1))
     for step in steps:
-        y, at = _step_reference(step, y, at, flat, absent)
+        y, moments = _step_reference(step, y, moments, flat, absent)
     if restore:
-        nearest = np.minimum(np.floor(at + 0.5).astype(int), x.shape[2] - 1)
+        nearest = np.minimum(moments.nearest(y.shape[2]), x.shape[2] - 1)
         y = np.where(lost[:, :, nearest], np.nan, y)
     return torch.from_numpy(y.copy()).to(x.device, dtype)
 
 
-def _step_reference(step: Step, y: Any, at: Any, flat: Any, absent: Any) -> tuple[Any, Any]:
+class _Moments(NamedTuple):
+    """When samples were taken, in samples of what came in; exact, for half a sample is a tie."""
+
+    first: Fraction
+    step: Fraction
+
+    def nearest(self, count: int) -> Any:
+        """The sample that each of so many lies nearest to, the later one of two."""
+        parts = math.lcm(self.first.denominator, self.step.denominator)
+        at = np.arange(count) * int(self.step * parts) + int(self.first * parts)
+        return (2 * at + parts) // (2 * parts)
+
+
+def _step_reference(
+    step: Step, y: Any, moments: _Moments, flat: Any, absent: Any
+) -> tuple[Any, _Moments]:
     from scipy import signal
 
     if isinstance(step, Filter):
         sos = np.array(step.sos)
-        return signal.sosfiltfilt(sos, y, padtype=step.padtype, padlen=step.padlen), at
+        return signal.sosfiltfilt(sos, y, padtype=step.padtype, padlen=step.padlen), moments
     if isinstance(step, Crop):
         kept = slice(step.start, step.start + step.length)
-        return y[..., kept], at[kept]
+        first = moments.first + step.start * moments.step
+        return y[..., kept], moments._replace(first=first)
     if isinstance(step, Resample):
         times = np.arange(step.samples(y.shape[2])) * step.down / step.up
         if step.mode == "polyphase":
@@ -182,11 +201,11 @@ def _step_reference(step: Step, y: Any, at: Any, flat: Any, absent: Any) -> tupl
             grid = np.arange(y.shape[2])
             y = np.apply_along_axis(lambda row: np.interp(times, grid, row), 2, y)
         # beyond the last sample the moments go on, and whoever looks there takes the last
-        return y, at[0] + times * (at[1] - at[0] if len(at) > 1 else 1)
+        return y, moments._replace(step=moments.step * Fraction(step.down, step.up))
     over = (1, 2) if step.scope == "record" else (2,)
     if step.kind == "fixed":
         mean, std = (np.reshape(np.array(v), (-1, 1)) for v in (step.mean, step.std))
-        return (y - mean) / std, at
+        return (y - mean) / std, moments
     how: Any = {"axis": over, "keepdims": True}
     if step.scope == "record":  # a lead of no sample has no part in it
         how["where"] = ~absent
@@ -199,7 +218,7 @@ def _step_reference(step: Step, y: Any, at: Any, flat: Any, absent: Any) -> tupl
         divisor = np.sqrt(square + step.eps) if step.eps_inside else np.sqrt(square) + step.eps
     still = flat.all(axis=over[:-1], keepdims=True) | (divisor == 0)
     unit = np.where(still, 0.0, (y - mean) / np.where(still, 1.0, divisor))
-    return (step.low + (step.high - step.low) * unit if step.kind == "min_max" else unit), at
+    return (step.low + (step.high - step.low) * unit if step.kind == "min_max" else unit), moments
 
 
 def _expect_leads(number: int, step: Normalise, leads: int) -> None:
