@@ -81,6 +81,7 @@ def main(store, out, world):
         found[name] = {"loss": values.mean(), "gradients": gradients}
     if rank == 0:
         torch.save(found, out)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 

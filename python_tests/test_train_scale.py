@@ -227,7 +227,7 @@ def test_two_machines_of_a_cluster_train_one_run(tmp_path):
     job = {"SLURM_NTASKS": "2", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "1"}
     job |= {"SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "7", "SLURM_NODELIST": "localhost"}
     job |= {"SLURM_LOCALID": "0", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     tasks = [
         subprocess.Popen(
             [sys.executable, "-P", str(HERE / "two_nodes.py"), str(tmp_path)],
@@ -256,7 +256,7 @@ def test_the_memory_of_the_host_is_flat_over_a_pass(tmp_path):
     words = ["--rows", "20000", "--steps", "20", "--batch_size", "800", "--shard", "256", "--json"]
     done = subprocess.run(
         [sys.executable, "-P", str(HERE.parent / "bench/scale.py"), *words],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import sys
 
+from toy_run import build, config
+
 from ecgfast.train.fit import fit
-from python_tests.toy_run import build, config
 
 if __name__ == "__main__":
     for steps in (3, 5):

@@ -45,6 +45,7 @@ def main(store, out):
     if rank == 0:
         gradients = {name: p.grad for name, p in network.module.named_parameters()}
         torch.save({"gradients": gradients, "loss": values.mean()}, out)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 

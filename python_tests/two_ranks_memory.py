@@ -46,6 +46,7 @@ def main(store, out, rank):
         "gloo", init_method=f"file://{store}", rank=int(rank), world_size=2
     )
     torch.save(run(slice(4 * int(rank), 4 * int(rank) + 4)), out + rank)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 

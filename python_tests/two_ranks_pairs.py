@@ -63,6 +63,7 @@ def main(store, out):
         found[name] = {"loss": gather(value.detach()[None]).mean(), "gradients": gradients}
     if rank == 0:
         torch.save(found, out)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 

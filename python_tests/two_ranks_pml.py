@@ -93,6 +93,7 @@ def main(store, out, rank):
 
     peer = case("NTXentLoss efficient", Peer, theirs)
     torch.save(every | {"memory": every["memory"] | memory, "peer": peer}, out + rank)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 

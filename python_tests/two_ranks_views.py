@@ -80,6 +80,7 @@ def main(store, out):
         found[name] = {"gradients": gradients, "loss": losses.mean()}
     if rank == 0:
         torch.save(found, out)
+    torch.distributed.barrier()  # who leaves first must not take the other with it
     torch.distributed.destroy_process_group()
 
 
