@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ecgfast.config import Optim
+from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedNTXentLoss
 from ecgfast.losses.triplet import TripletLoss
 from ecgfast.methods.ssl_dml import SSLDML
@@ -196,3 +197,19 @@ def test_two_ranks_that_mine_together_are_one_process(tmp_path):
             scale = expected.abs().max()
             assert scale > 0, kind
             assert (two["gradients"][name] - expected).abs().max() <= 1e-10 * scale, (kind, name)
+
+
+def test_all_distances_teach_and_broken_records_and_copies_do_not():
+    method, one = make(), batch(8)
+    method.pool, method.loss = InBatch(InputDistance("mean_l1")), LogRatioLoss()
+    one["ecg"][3, 0, 5] = torch.nan
+    method.ids = torch.arange(600).repeat(3, 1)
+    method.ids[0, 506] = 505  # a copy
+    loss = method.training_step(one, 0)
+    kept = torch.tensor([i for i in range(8) if i != 3])
+    z, ecg = method.encoder(one["ecg"].nan_to_num())[kept], one["ecg"][kept]
+    among = torch.ones(7, 7, dtype=torch.bool)
+    among[4, 5] = among[5, 4] = False
+    expected = LogRatioLoss()(z, InputDistance("mean_l1")(ecg), among)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()

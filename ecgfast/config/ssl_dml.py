@@ -55,7 +55,8 @@ class Config(Comparison):
         groups: Whose records are never negatives of each other: patient, with copies of records;
             or none, as published.
         loss: triplet, the hinge as published; margin, with a boundary of distances; nt_xent and
-            multi_similarity set each positive against all negatives.
+            multi_similarity set each positive against all negatives; log_ratio takes no positives
+            and negatives: embeddings keep the ratios of all distances.
         normalise: Bring what the loss sees to length 1; nt_xent and multi_similarity always do.
         margin: Of triplet, on squared distances, and of margin, on distances.
         beta: The boundary of margin.
@@ -86,7 +87,7 @@ class Config(Comparison):
     hub_nearest: bool = False
     hub_k: int = 10
     groups: Literal["patient", "none"] = "patient"
-    loss: Literal["triplet", "margin", "nt_xent", "multi_similarity"] = "triplet"
+    loss: Literal["triplet", "margin", "nt_xent", "multi_similarity", "log_ratio"] = "triplet"
     normalise: bool = False
     margin: float = 0.2
     beta: float = 1.2

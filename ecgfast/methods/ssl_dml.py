@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgfast.config import Optim
+from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
 from ecgfast.losses.triplet import MarginLoss, TripletLoss
 from ecgfast.miners.pools import Pool, Ring
@@ -17,7 +18,7 @@ from ecgfast.miners.watch import EmptyWatch
 from ecgfast.train.batches import Batches
 from ecgfast.train.method import Method
 
-Loss = TripletLoss | MarginLoss | MinedNTXentLoss | MinedMultiSimilarityLoss
+Loss = TripletLoss | MarginLoss | MinedNTXentLoss | MinedMultiSimilarityLoss | LogRatioLoss
 
 
 class SSLDML(Method):
@@ -34,7 +35,7 @@ class SSLDML(Method):
         encoder: ``(N, L, T) -> (N, D)``.
         pool: Gives each row its positive.
         negatives: Gives each row its negative; not asked where the loss takes all of them.
-        loss: Of triplets, or of all pairs.
+        loss: Of triplets, of all pairs, or of all distances, which the pool must then give.
         ids: Who the records are, ``(3, R)`` int64 as in :class:`Ids`, by their index; None knows
             no patients and no copies, and nobody but the positive is kept from repelling.
         projector: Between embeddings and loss, if there is one; it is not kept.
@@ -104,6 +105,12 @@ class SSLDML(Method):
             if isinstance(self.loss, TripletLoss):
                 active = _active(seen.detach().float(), triplets, self.loss.margin)
                 self.log_dict({"active": active})
+        elif isinstance(self.loss, LogRatioLoss):
+            if rows.distances is None:
+                raise ValueError("LogRatioLoss needs a pool that gives the distances of its rows")
+            another = rows.ids.record[:, None] != rows.ids.record
+            valid = rows.eligible
+            loss = self.loss(seen, rows.distances, valid[:, None] & valid & another)
         else:
             repel = may_repel(rows)
             valid = rows.eligible & rows.found & repel.any(dim=1)

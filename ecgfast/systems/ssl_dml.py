@@ -12,6 +12,7 @@ from ecgfast.config.ssl_dml import Config
 from ecgfast.data.identity import Identity, identity
 from ecgfast.data.sampler import Lists, Mixture, PairSampler, Partners, StepSampler
 from ecgfast.data.source import Source, open_source
+from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
 from ecgfast.losses.triplet import MarginLoss, TripletLoss
 from ecgfast.methods.ssl_dml import SSLDML, Loss
@@ -89,6 +90,7 @@ def build(config: Config) -> Run:
 
 def _pool(config: Config, distance: InputDistance) -> Pool:
     far = config.negative == "farthest" and config.loss in ("triplet", "margin")
+    far |= config.loss == "log_ratio"  # every distance teaches
     together = config.mine_over == "all"
     if config.dealt:
         views = config.augment.draws
@@ -113,7 +115,7 @@ def _loss(config: Config) -> Loss:
         return MarginLoss(config.margin, config.beta)
     if config.loss == "nt_xent":
         return MinedNTXentLoss(config.temperature)
-    return MinedMultiSimilarityLoss()
+    return LogRatioLoss() if config.loss == "log_ratio" else MinedMultiSimilarityLoss()
 
 
 def _ids(config: Config, who: Identity) -> torch.Tensor:
