@@ -32,7 +32,7 @@ class Config(Comparison):
             its costs are squares.
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
         mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
-            aligned on R: a fiftieth of the work, blind to rhythm. A dtw_radius of 0.03 suits beats.
+            aligned on R: a fiftieth of the cells, blind to rhythm. dtw_radius 0.03 suits beats.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance

@@ -1,4 +1,7 @@
-"""What gives scores of test records from the labels of a few: a linear model, training, a vote."""
+"""What gives scores of test records from the labels of a few: a linear model, training, a vote.
+
+A little long, since all three share the cohort, the network and the cache of what they computed.
+"""
 
 from __future__ import annotations
 

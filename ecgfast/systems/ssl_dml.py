@@ -11,7 +11,7 @@ import torch
 from ecgfast.config.ssl_dml import Config
 from ecgfast.data.identity import Identity, identity
 from ecgfast.data.sampler import Lists, Mixture, PairSampler, Partners, StepSampler
-from ecgfast.data.source import Source, open_source
+from ecgfast.data.source import Source
 from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
 from ecgfast.losses.triplet import MarginLoss, TripletLoss
@@ -21,30 +21,18 @@ from ecgfast.miners.pools import Dealt, InBatch, Pool, Ring
 from ecgfast.miners.rows import Negatives
 from ecgfast.models.heads import Projector
 from ecgfast.systems.neighbours import input_distance, neighbours_of
-from ecgfast.systems.parts import (
-    augmentation,
-    check_source,
-    make_encoder,
-    preparation,
-    prepared_fs,
-    settled_recipe,
-)
-from ecgfast.train.batches import Batches
-from ecgfast.train.contract import Contract, Records
+from ecgfast.systems.parts import make_encoder, settled_recipe
+from ecgfast.systems.views import make_run, make_views, open_records
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
 
 
 def build(config: Config) -> Run:
     """From the configuration to what trains and what it trains on."""
-    data, signal, fit = config.data, config.signal, config.fit
-    source = open_source(
-        data.paths, data.splits, signal=signal, patients=data.patients, limit=data.limit
-    )
-    check_source(source, signal, chosen=True)
+    signal, fit = config.signal, config.fit
+    source = open_records(config)
     recipe = settled_recipe(signal, source)
     encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
-    prepare = preparation(signal, recipe)
     who = identity(source)
     size = config.projection_dim
     method = SSLDML(
@@ -61,31 +49,21 @@ def build(config: Config) -> Run:
         projector=Projector(encoder.embedding_dim, size, hidden=encoder.embedding_dim)
         if size
         else None,
-        augment=augmentation(config.augment, fs=prepared_fs(signal, recipe))
-        if config.augment.draws
-        else None,
+        augment=make_views(config.augment, signal, recipe) if config.augment.draws else None,
         normalise=config.normalise,
         seed=fit.seed,
         optim=config.optim,
     )
-    batches = Batches(
-        source.dataset,
-        prepare,
-        _sampler(config, source, who),
-        seed=fit.seed,
-        batch_size=config.anchors if config.pool == "ring" else fit.batch_size,
-        workers=data.workers,
-        names=source.names,
-    )
-    contract = Contract(
-        signal=signal,
-        recipe=recipe,
+    return make_run(
+        config,
+        source,
+        method,
         model=model,
-        synthetic=source.synthetic,
-        trained_on=Records.of(source.column("record_id")),
+        recipe=recipe,
+        sampler=_sampler(config, source, who),
+        batch_size=config.anchors if config.pool == "ring" else None,
+        collapse=(config.collapse_below, config.collapse_patience),
     )
-    collapse = (config.collapse_below, config.collapse_patience)
-    return Run(method, batches, contract, config, collapse=collapse)
 
 
 def _pool(config: Config, distance: InputDistance) -> Pool:

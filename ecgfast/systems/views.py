@@ -1,4 +1,4 @@
-"""What systems that compare views share: the layers between, and a run of all parts."""
+"""What systems that need no labels share: the layers between, and a run of all parts."""
 
 from __future__ import annotations
 
@@ -83,6 +83,8 @@ def make_run(
     model: dict[str, Any],
     recipe: dict[str, Any] | None,
     sampler: Sampler | None = None,
+    batch_size: int | None = None,
+    collapse: tuple[float, int] | None = None,
 ) -> Run:
     """A run of a method that needs no labels.
 
@@ -93,6 +95,8 @@ def make_run(
         model: How the contract describes the encoder.
         recipe: The settled words of the signal's recipe, if it names one.
         sampler: As ``Batches`` takes it; records in shuffled order if none.
+        batch_size: Records that a step reads, where these are not all that it encodes.
+        collapse: As ``Run`` has it; none logs the spread and never stops.
     """
     fit = config.fit
     batches = Batches(
@@ -100,7 +104,7 @@ def make_run(
         preparation(config.signal, recipe),
         sampler or partial(StepSampler, len(source), fit.batch_size, seed=fit.seed),
         seed=fit.seed,
-        batch_size=fit.batch_size,
+        batch_size=batch_size or fit.batch_size,
         workers=config.data.workers,
         names=source.names,
     )
@@ -111,4 +115,4 @@ def make_run(
         synthetic=source.synthetic,
         trained_on=Records.of(source.column("record_id")),
     )
-    return Run(method, batches, contract, config, collapse=(0.0, fit.steps))  # logs, never stops
+    return Run(method, batches, contract, config, collapse=collapse or (0.0, fit.steps))
