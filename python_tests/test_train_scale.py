@@ -252,8 +252,12 @@ def test_two_machines_of_a_cluster_train_one_run(tmp_path):
 
 
 def test_the_memory_of_the_host_is_flat_over_a_pass(tmp_path):
-    """20,000 rows, 77 MB of samples: a pass must leave none of them behind."""
-    words = ["--rows", "20000", "--steps", "20", "--batch_size", "800", "--shard", "256", "--json"]
+    """40,000 rows, 154 MB of samples: a pass must leave none of them behind.
+
+    What the allocator holds back swings by 20 MB from step to step: the lowest of four looks
+    counts, before and after 24 steps that read 74 MB.
+    """
+    words = ["--rows", "40000", "--steps", "40", "--batch_size", "800", "--shard", "256", "--json"]
     done = subprocess.run(
         [sys.executable, "-P", str(HERE.parent / "bench/scale.py"), *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -264,7 +268,8 @@ def test_the_memory_of_the_host_is_flat_over_a_pass(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["records"] == 16_000
+    assert seen["records"] == 32_000
     steps = {at["step"]: at for at in seen["steps"]}
-    assert steps[20]["all"] - steps[4]["all"] < 20
-    assert steps[20]["file"] - seen["built"]["file"] < 30
+    early, late = (4, 8, 12, 16), (28, 32, 36, 40)
+    for kind in ("all", "file"):  # "file": pages of the store that stay mapped
+        assert min(steps[n][kind] for n in late) - min(steps[n][kind] for n in early) < 30
