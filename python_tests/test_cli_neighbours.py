@@ -140,6 +140,9 @@ def test_gaps_and_copies_have_no_neighbours(tmp_path, capsys):
     assert 2 not in graph.nearest[4]
 
 
+STAGE = ["--distance", "embedding", "--stage", "runs/x"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -151,6 +154,7 @@ def test_gaps_and_copies_have_no_neighbours(tmp_path, capsys):
         (["STORE", "--out", "g", "--splits", "nobody"], 3, "no split nobody"),
         (["STORE", "--out", "g", "--limit", "1"], 2, "has no neighbour"),
         (["STORE", "--out", "g", "--distance", "embedding"], 2, "stage RUN go together"),
+        (["STORE", "--out", "g", "--mine_zscore", "true", *STAGE], 2, "leave mine_zscore out"),
         (["STORE"], 2, "out"),
         (["STORE", "--out", "g", "--distanse", "l1"], 2, "did you mean"),
     ],
@@ -166,7 +170,10 @@ def test_says_what_it_cannot_do(store, tmp_path, capsys, monkeypatch, words, cod
 
 def test_median_beats_find_the_patient(tmp_path):
     how = ("--patients", "60", "--signal.fs", "100", "--mine_fs", "null", "--dtw_radius", "0.03")
-    main(["neighbours", "--out", str(tmp_path / "g"), "--mine_of", "beat", *how])
-    about = json.loads((tmp_path / "g/neighbours.json").read_bytes())
-    assert about["settings"]["mine_of"] == "beat"
-    assert about["purity"]["same_patient"]["share"] > 0.8
+    for zscore in ("false", "true"):
+        out = tmp_path / zscore
+        words = ["--mine_of", "beat", "--mine_zscore", zscore]
+        main(["neighbours", "--out", str(out), *words, *how])
+        about = json.loads((out / "neighbours.json").read_bytes())
+        assert about["settings"]["mine_of"] == "beat"
+        assert about["purity"]["same_patient"]["share"] > 0.8

@@ -188,6 +188,23 @@ def test_missing_samples_reach_the_encoder_as_zero():
     )
 
 
+def test_training_sees_views_and_judgement_the_record():
+    class Half(nn.Module):
+        def forward(self, ecg):
+            return ecg[..., :25]
+
+    seen = []
+    method = make(augment=Half())
+    method.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    one = batch()
+    method.training_step(one, 0)
+    method.validation_step(one, 0)
+    method.predict_step(one, 0)
+    assert torch.equal(seen[0], one["ecg"][..., :25])
+    assert torch.equal(seen[1], one["ecg"])
+    assert torch.equal(seen[2], one["ecg"])
+
+
 def test_scale_travels_with_the_head():
     head = Head(8)
     head.set_scale(16.0, 8.0)

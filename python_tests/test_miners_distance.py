@@ -45,6 +45,26 @@ def test_sample_by_sample_distances_are_resampled_too():
     torch.testing.assert_close(found.double(), torch.cdist(rows, rows, p=1), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("distance", ["dtw", "l1"])
+def test_a_zscore_forgets_gain_and_offset_of_leads(distance):
+    ecg = make_ecg(5, 3, 120, dtype=torch.float64)
+    other = ecg * torch.tensor([0.5, 2.0, 3.0])[:, None] + torch.tensor([1.0, 0.0, -4.0])[:, None]
+    plain, scaled = InputDistance(distance), InputDistance(distance, zscore=True)
+    for given in (ecg, other):
+        z = given - given.mean(-1, keepdim=True)
+        z /= (given.var(-1, keepdim=True, correction=0) + 1e-6).sqrt()
+        torch.testing.assert_close(scaled(given), plain(z), rtol=1e-9, atol=1e-9)
+    # what is added to variances, of 1e-4 and more here, is all that they differ by
+    torch.testing.assert_close(scaled(other), scaled(ecg), rtol=1e-6 / (2 * 1e-4), atol=0)
+    assert not torch.allclose(plain(other), plain(ecg), rtol=1e-2)
+
+
+def test_a_flat_lead_has_no_zscore_to_speak_of():
+    ecg = make_ecg(3, 2, 60)
+    ecg[1, 0] = 0.7  # its mean is off by a rounding, 6e-8, which is divided by 1e-3
+    assert InputDistance("l1", zscore=True).compared(ecg).rows[1, 0].abs().max() < 1e-4
+
+
 def test_dtw_finds_the_shifted_beat_and_l1_does_not():
     """What the whole method is about: the same heart, recorded from another moment on."""
     at = torch.arange(400.0)

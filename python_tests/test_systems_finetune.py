@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecgfast.config import Encoder, Fit, Optim, Signal, Store
+from ecgfast.config import Augment, Encoder, Fit, Optim, Signal, Store
 from ecgfast.config import finetune as tuning
 from ecgfast.config import ssl_dml as pretraining
 from ecgfast.data.records import DataError
@@ -18,6 +18,7 @@ from ecgfast.data.synthetic import write_cohort
 from ecgfast.systems import finetune, ssl_dml
 from ecgfast.systems.predict import predict
 from ecgfast.train.checkpoint import ContractError, load_contract
+from ecgfast.train.errors import RunError
 from ecgfast.train.fit import fit
 
 SIGNAL = Signal(seconds=2.0, band=(1.0, 30.0), notch=50.0, normalise="record")
@@ -203,3 +204,17 @@ def test_classes_may_be_their_own_label_and_the_threshold_is_strict(tmp_path):
     finetune.build(config(tmp_path, task="classification", label="sex"))
     run = finetune.build(config(tmp_path, task="classification", threshold=18.0))
     assert run.method.task.target(torch.tensor([18.0, 18.5])).tolist() == [0.0, 1.0]
+
+
+def test_views_are_drawn_in_training_alone(tmp_path, encoder):
+    """A crop of a second is what the network learns from; a second run learns the same."""
+    words = {"augment": Augment(crop_s=1.0, gain=(0.5, 2.0)), "keep": "last"}
+    runs = [tmp_path / name for name in ("first", "again", "whole")]
+    for out in runs[:2]:
+        fit(finetune.build, config(out, encoder, **words))
+    fit(finetune.build, config(runs[2], encoder, keep="last"))
+    first, again, whole = (load_file(out / "head.safetensors") for out in runs)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], whole[name]) for name in first)
+    with pytest.raises(RunError, match=r"crop_s 3 s is longer than a record, 2 s"):
+        finetune.build(config(tmp_path, encoder, augment=Augment(crop_s=3.0)))

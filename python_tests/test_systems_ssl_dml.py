@@ -165,6 +165,21 @@ def test_embeddings_of_an_earlier_run_choose_neighbours(tmp_path):
         ssl_dml.build(config(**words))
 
 
+def test_beats_that_are_kept_change_nothing(tmp_path):
+    """The recipe on 10-second records: distances of all pairs, of beats found once or every time."""
+    words = ["--data.patients", "20", "--signal.fs", "100", "--fit.steps", "6", "--fit.batch_size"]
+    words += ["16", "--encoder.width", "4", "--encoder.embedding_dim", "8", "--fit.log_every", "1"]
+    for memory in ("0", "64"):
+        out = ["--fit.out", str(tmp_path / memory), "--fit.progress", "false"]
+        main(
+            ["pretrain", "ssl-dml", "--config", "log_ratio", *words, "--beat_memory", memory, *out]
+        )
+    assert rows(tmp_path / "0") == rows(tmp_path / "64")
+    files = [(tmp_path / name / "encoder.safetensors").read_bytes() for name in ("0", "64")]
+    assert files[0] == files[1]
+    assert float(rows(tmp_path / "0")[-1]["valid"]) == 1
+
+
 @pytest.mark.parametrize("recipe", ["ring", "graph", "patient"])
 def test_a_recipe_of_a_pool_runs(tmp_path, recipe, graph):
     words = ["--graph", graph] if recipe == "graph" else []

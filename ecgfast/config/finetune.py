@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ecgfast.config import Encoder, Fit, Labelled, Optim, Signal
+from ecgfast.config import Augment, Encoder, Fit, Labelled, Optim, Signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Config(Labelled):
         head_lr: Learning rate of the head; none is that of optim.
         layer_decay: Factor of the learning rate from each stage of the encoder to the one below
             it; 1 moves all alike.
+        augment: What training sees in place of a record; validation and test see the record.
         encoder: The network; with init all but its dropout is that of the pretraining.
         optim: How the parameters move.
         fit: How long, on what, and where to.
@@ -32,6 +33,7 @@ class Config(Labelled):
     loss: Literal["mse", "huber", "rmse"] = "mse"
     head_lr: float | None = None
     layer_decay: float = 1.0
+    augment: Augment = field(default_factory=Augment)
     encoder: Encoder = field(default_factory=Encoder)
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4, weight_decay=0.0))
     fit: Fit = field(default_factory=lambda: Fit(steps=2_000, batch_size=64, out="runs/finetune"))

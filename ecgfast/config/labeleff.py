@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ecgfast.config import Encoder, Fit, Optim, Signal, Store
+from ecgfast.config import Augment, Encoder, Fit, Optim, Signal, Store
 
 HOWS = ("probe", "logistic", "full")
 NEIGHBOURS = {
@@ -86,11 +86,13 @@ class Tune:
     Attributes:
         hidden: Width of the head's hidden layer; 0 is a linear head.
         head_dropout: Before the last layer.
+        augment: What training sees in place of a record.
         optim: How the parameters move.
     """
 
     hidden: int = 0
     head_dropout: float = 0.0
+    augment: Augment = field(default_factory=Augment)
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-3, weight_decay=0.0, warmup_steps=20))
 
 
@@ -140,6 +142,7 @@ class Config:
         data: Where records come from; its splits are those whose patients are drawn from.
         validation: Part that probe and full choose their weights by; empty keeps the last ones. Its
             labels come on top of every share. logistic and votes never see it.
+        looks: At the validation part, spread evenly over a run of probe or full.
         test: Part that is scored.
         label: Column of the manifest.
         task: regression of the label; classification, whether it is above the threshold; or
@@ -166,6 +169,7 @@ class Config:
     signal: Signal = field(default_factory=lambda: Signal(band=(0.5, 40.0)))
     data: Store = field(default_factory=Store)
     validation: str = "val"
+    looks: int = 10
     test: str = "test"
     label: str = "mpcwp"
     task: Literal["regression", "classification", "multiclass"] = "regression"
@@ -196,8 +200,8 @@ class Config:
             raise ValueError(f"fractions must lie in (0, 1], got {wrong[0]:g}")
         if len(set(self.fractions)) < len(self.fractions):
             raise ValueError(f"fractions must differ, got {list(self.fractions)}")
-        if self.seeds < 1 or self.bootstrap < 1:
-            raise ValueError("seeds and bootstrap must be 1 or more")
+        if min(self.seeds, self.bootstrap, self.looks) < 1:
+            raise ValueError("seeds, bootstrap and looks must be 1 or more")
         if self.fit.devices not in (1, "1"):
             raise ValueError(f"fit.devices must be 1 here, got {self.fit.devices}: cells are small")
         if self.task != "classification" and self.threshold is not None:

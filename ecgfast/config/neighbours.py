@@ -24,6 +24,8 @@ class Comparison:
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
         mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
             aligned on R: a fiftieth of the cells, blind to rhythm. dtw_radius 0.03 suits beats.
+        mine_zscore: Bring every lead of what is compared to mean 0 and variance 1 first: its shape
+            then counts, not its voltage.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
@@ -45,6 +47,7 @@ class Comparison:
     soft_gamma: float = 0.1
     dtw_radius: float | None = 0.5
     mine_of: Literal["record", "beat"] = "record"
+    mine_zscore: bool = False
     mine_fs: float | None = None
     stage: str = ""
 
@@ -62,6 +65,8 @@ class Comparison:
             )
         if self.stage and self.mine_of == "beat":
             raise ValueError("distance embedding is of whole records: leave mine_of beat out")
+        if self.stage and self.mine_zscore:
+            raise ValueError("distance embedding is not of signals: leave mine_zscore out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,8 @@ class Config(Comparison):
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
         mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
             aligned on R: a fiftieth of the cells, blind to rhythm. dtw_radius 0.03 suits beats.
+        mine_zscore: Bring every lead of what is compared to mean 0 and variance 1 first: its shape
+            then counts, not its voltage.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
             embedding; it must expect the same signal.

@@ -33,6 +33,10 @@ class Config(Comparison):
         dtw_radius: Seconds that a warping may shift a sample by; none for any number.
         mine_of: What of a record is compared: all of it, or its median beat (beat), all leads
             aligned on R: a fiftieth of the cells, blind to rhythm. dtw_radius 0.03 suits beats.
+        mine_zscore: Bring every lead of what is compared to mean 0 and variance 1 first: its shape
+            then counts, not its voltage.
+        beat_memory: MB of median beats that are kept on the device, so that each record's is found
+            once and not in every epoch; 0 keeps none.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
@@ -80,6 +84,7 @@ class Config(Comparison):
     patient_share: float = 0.5
     pool: Literal["batch", "ring", "graph"] = "batch"
     ring_size: int = 1024
+    beat_memory: int = 1024
     graph: str = ""
     negative: Literal["random", "farthest", "distance_weighted"] = "random"
     neg_topk: int = 2
@@ -120,7 +125,7 @@ class Config(Comparison):
         for name in ("margin", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("projection_dim", "collapse_below"):
+        for name in ("projection_dim", "collapse_below", "beat_memory"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.patient_share <= 1:

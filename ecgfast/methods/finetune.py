@@ -35,6 +35,7 @@ class Finetune(Method):
         layer_decay: The encoder's last stage learns at so many times the head's rate, the one below
             at so many times that, down to the first. The encoder names its ``stages``.
         head_lr: Learning rate of the head, where it is not that of ``optim``.
+        augment: What training sees in place of a record; None: the record.
         optim: How the parameters move.
     """
 
@@ -51,6 +52,7 @@ class Finetune(Method):
         dropout_at_test: bool = False,
         layer_decay: float = 1.0,
         head_lr: float | None = None,
+        augment: nn.Module | None = None,
         optim: Optim,
     ) -> None:
         super().__init__(optim)
@@ -61,6 +63,7 @@ class Finetune(Method):
         self.dropout_at_test = dropout_at_test
         self.layer_decay = layer_decay
         self.head_lr = head_lr
+        self.augment = augment
 
     def train(self, mode: bool = True) -> Finetune:
         """As any module, but a frozen encoder stays in eval mode (and dropout on, for B7)."""
@@ -101,7 +104,8 @@ class Finetune(Method):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the records that have a label; 0 where none has."""
-        output, _ = self(batch["ecg"])
+        ecg = batch["ecg"] if self.augment is None else self.augment(batch["ecg"])
+        output, _ = self(ecg)
         label = batch["label"]
         loss: Tensor = self.task(output, label, self._scale)
         labelled = (~label.isnan()).float().mean()

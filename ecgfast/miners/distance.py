@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from ecgfast.ops import dtw, pairwise_distance, resample_poly, soft_dtw
+from ecgfast.miners.kept import Kept
+from ecgfast.ops import dtw, lead_norm, pairwise_distance, resample_poly, soft_dtw
 
 Distance = Literal[
     "dtw", "soft_dtw", "mean_l1", "l1", "sqeuclidean", "euclidean", "cosine", "lead_dtw"
@@ -55,6 +56,10 @@ class InputDistance(nn.Module):
         view: What of each record is compared in its place, such as its median beat, before the
             rate changes: from ``(N, L, T)`` without gaps to ``(N, L, S)``, and ``(N,)`` bool, which
             records have it. None compares the whole record.
+        zscore: Whether every lead of what is compared is brought to mean 0 and variance 1 first:
+            its shape then counts, not its voltage.
+        keep: MB of views that are kept, where :meth:`compared` is told who the records are: the
+            view of a record is then made once, not in every epoch.
 
     Example:
         >>> warped = InputDistance("dtw", cost="l1", radius=25, resample=(1, 2))
@@ -71,6 +76,8 @@ class InputDistance(nn.Module):
         gamma: float = 0.1,
         resample: tuple[int, int] = (1, 1),
         view: View | None = None,
+        zscore: bool = False,
+        keep: int = 0,
     ) -> None:
         super().__init__()
         if distance not in get_args(Distance):
@@ -84,30 +91,46 @@ class InputDistance(nn.Module):
         self.gamma = gamma
         self.resample = resample
         self.view = view
+        self.zscore = zscore
+        self.kept = Kept(keep) if view is not None and keep else None
 
     def forward(self, ecg: Tensor) -> Tensor:
         """Distances ``(N, N)`` of records ``(N, L, T)`` without gaps; the diagonal says nothing."""
         return self.between(self.compared(ecg).rows)
 
     @torch.no_grad()
-    def compared(self, ecg: Tensor) -> Compared:
-        """What is compared of records ``(N, L, T)``, and which of them can be."""
+    def compared(self, ecg: Tensor, record: Tensor | None = None) -> Compared:
+        """What is compared of records ``(N, L, T)``, and which of them can be.
+
+        Args:
+            ecg: The records, prepared.
+            record: ``(N,)`` int64, who they are; one number must always mean the same samples.
+                None makes the views anew.
+        """
         if ecg.dim() != 3:
             raise ValueError(f"ecg must be (N, L, T), got {tuple(ecg.shape)}")
         eligible = ecg.isfinite().flatten(1).all(dim=1)
         clean = torch.where(eligible[:, None, None], ecg, 0)
         if self.view is None:
             return Compared(clean, self.resampled(clean), eligible)
+        if self.kept is None or record is None:
+            rows, there = self._viewed(clean)
+        else:
+            rows, there = self.kept(record, clean, self._viewed)
+        return Compared(clean, rows, eligible & there)
+
+    def _viewed(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.view is not None
         viewed, there = self.view(clean)
-        return Compared(clean, self.resampled(viewed), eligible & there)
+        return self.resampled(viewed), there
 
     @torch.no_grad()
     def resampled(self, ecg: Tensor) -> Tensor:
-        """Records, or what is viewed of them, at the rate at which they are compared."""
+        """Records, or what is viewed of them, at the rate and scale at which they are compared."""
         up, down = self.resample
-        if up == down:
-            return ecg
-        return resample_poly(ecg, up, down, padtype="line")  # an offset must not bend the ends
+        if up != down:
+            ecg = resample_poly(ecg, up, down, padtype="line")  # an offset must not bend the ends
+        return lead_norm(ecg) if self.zscore else ecg
 
     @torch.no_grad()
     def between(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -108,7 +108,7 @@ class InBatch(Pool):
     @torch.no_grad()
     def forward(self, ecg: Tensor, ids: Ids, draws: Tensor) -> Rows:
         """Arranges the rows of a step: its records as they come."""
-        _, compared, eligible = self.distance.compared(ecg)
+        _, compared, eligible = self.distance.compared(ecg, ids.record)
         distances = self._between(compared)
         eligible = self._every(eligible)
         ids = Ids(*map(self._every, ids))
@@ -133,7 +133,7 @@ class _Halves(Pool):
         eligible = ecg.isfinite().flatten(1).all(dim=1)
         distances = None
         if self.between_rows:
-            _, compared, eligible = self.distance.compared(ecg)
+            _, compared, eligible = self.distance.compared(ecg, ids.record)
             distances = self._between(compared)
         ids = Ids(*map(self.all_rows, ids))
         eligible, found = self.all_rows(eligible), self.all_rows(found)
@@ -208,12 +208,12 @@ class Ring(_Halves):
     @torch.no_grad()
     def add(self, ecg: Tensor, ids: Ids) -> None:
         """Puts this rank's records, and those of the ranks that mine together, into the ring."""
-        self._put(*self._global(self.distance.compared(ecg), ids))
+        self._put(*self._global(self.distance.compared(ecg, ids.record), ids))
 
     @torch.no_grad()
     def forward(self, ecg: Tensor, ids: Ids, draws: Tensor) -> Rows:
         """Arranges the rows of a step: the records and their positives."""
-        batch = self.distance.compared(ecg)
+        batch = self.distance.compared(ecg, ids.record)
         clean, _, eligible = batch
         every, compared, codes, whole = self._global(batch, ids)
         own = places(len(ecg), device=ecg.device) if self.gathered else None

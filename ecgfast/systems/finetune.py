@@ -13,6 +13,7 @@ from ecgfast.models.heads import Head
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.systems.labelled import learner, run_of
 from ecgfast.systems.parts import ENCODERS, HEADS, from_description, preparation
+from ecgfast.systems.views import views_of
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_weights
 from ecgfast.train.contract import Contract, ContractError
 from ecgfast.train.fit import Run
@@ -42,6 +43,7 @@ def build(config: Config) -> Run:
         dropout_at_test=config.dropout_at_test,
         layer_decay=config.layer_decay,
         head_lr=config.head_lr,
+        augment=views_of(config.augment, who.config.signal, who.recipe),
         optim=config.optim,
     )
     return run_of(

@@ -212,6 +212,7 @@ class Trained(_FromWeights):
             "tune": dataclasses.asdict(self.tune),
             "fit": {name: value for name, value in how.items() if name not in (*FREE, "seed")},
             "validation": self.config.validation,
+            "looks": self.config.looks,
         }
 
     def scores(self, rows: NDArray[np.int64], seed: int, name: str) -> Scored:
@@ -236,6 +237,8 @@ class Trained(_FromWeights):
             freeze=self.start.how == "probe",
             hidden=self.tune.hidden,
             head_dropout=self.tune.head_dropout,
+            augment=self.tune.augment,
+            validate_every=-(-config.fit.steps // config.looks),
             encoder=self.network.encoder,
             keep="best" if config.validation else "last",
             optim=self.tune.optim,

@@ -52,8 +52,10 @@ from ecgfast.train.fit import say
 UNFINISHED = ".unfinished"  # folder of what a run that was killed goes on from
 
 
-def input_distance(how: Comparison, signal: Signal, recipe: dict[str, Any] | None) -> InputDistance:
-    """What records of a signal are compared by, once they are prepared.
+def input_distance(
+    how: Comparison, signal: Signal, recipe: dict[str, Any] | None, *, keep: int = 0
+) -> InputDistance:
+    """What records of a signal are compared by, once they are prepared; keeps MB of median beats.
 
     Raises:
         RunError: The mining rate is above theirs, or no ratio to it.
@@ -90,6 +92,8 @@ def input_distance(how: Comparison, signal: Signal, recipe: dict[str, Any] | Non
         gamma=how.soft_gamma,
         resample=factor,
         view=beats(fs) if how.mine_of == "beat" else None,
+        zscore=how.mine_zscore,
+        keep=keep,
     )
 
 

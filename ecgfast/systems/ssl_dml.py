@@ -22,7 +22,7 @@ from ecgfast.miners.rows import Negatives
 from ecgfast.models.heads import Projector
 from ecgfast.systems.neighbours import input_distance, neighbours_of
 from ecgfast.systems.parts import make_encoder, settled_recipe
-from ecgfast.systems.views import make_run, make_views, open_records
+from ecgfast.systems.views import make_run, open_records, views_of
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
 
@@ -37,7 +37,7 @@ def build(config: Config) -> Run:
     size = config.projection_dim
     method = SSLDML(
         encoder,
-        _pool(config, input_distance(config, signal, recipe)),
+        _pool(config, input_distance(config, signal, recipe, keep=config.beat_memory)),
         Negatives(
             config.negative,
             topk=config.neg_topk,
@@ -49,7 +49,7 @@ def build(config: Config) -> Run:
         projector=Projector(encoder.embedding_dim, size, hidden=encoder.embedding_dim)
         if size
         else None,
-        augment=make_views(config.augment, signal, recipe) if config.augment.draws else None,
+        augment=views_of(config.augment, signal, recipe),
         normalise=config.normalise,
         seed=fit.seed,
         optim=config.optim,

@@ -64,6 +64,13 @@ def make_views(
     return layer
 
 
+def views_of(
+    config: AugmentConfig, signal: Signal, recipe: dict[str, Any] | None
+) -> Augment | None:
+    """As :func:`make_views`; none where nothing is drawn, and the network sees the record."""
+    return make_views(config, signal, recipe) if config.draws else None
+
+
 def make_projector(config: ProjectorConfig, embedding_dim: int) -> Projector:
     """What the loss sees embeddings through."""
     return Projector(
