@@ -1,89 +1,138 @@
 #!/usr/bin/env bash
-# bench/label_efficiency.sh WHAT OUT: the tables of docs/results/label-efficiency-*.md
+# bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table [SHARED]
+# The tables of docs/results/label-efficiency-*.md:
 #
-#   store    the SYNTHETIC cohort, 4,000 patients, 100 Hz
-#   rates    short pretrainings by each of RATES, scored on the validation part
+#   stores   synthetic: the SYNTHETIC cohort, 4,000 patients, 10 s at 100 Hz; real: every real
+#            12-lead record, 7 s at 100 Hz, by bench/real_ecgs.sh from SHARED
+#   rates    (synthetic) short pretrainings by each of RATES, scored on the validation part
 #   runs     the pretrainings: METHODS x SEEDS, STEPS steps each
-#   table    AUROC of mPCWP > 18 mmHg at FRACTIONS of the labels, all starts
+#   table    synthetic: AUROC of mPCWP > 18 mmHg; real: of sex, NORM, and age, on PTB-XL folds 9-10
+#            with the labels of folds 1-8
 #
-# Every method has the same encoder, records and steps. In a step the encoder sees 320 s of ECG: a
-# quarter of each of 128 records (ssl-dml) or two of each of 64 (simclr, vicreg); or 640 s: 64 whole
-# records (pclr, triplet) or both halves of them (cmsc). JOBS pretrainings run at a time, each on
-# OMP_NUM_THREADS threads. What is finished is not done again.
+# Every method has the same encoder, records and steps. In a step the encoder sees 320 s of ECG:
+# 2.5 s of each of 128 records (ssl-dml) or twice 2.5 s of each of 64 (simclr, vicreg; of the real
+# ones pclr, too, since few patients there have two records); or 64 whole records (pclr, triplet),
+# or both halves of them (cmsc), which is twice that, 640 s. JOBS pretrainings run at a time, each
+# on OMP_NUM_THREADS threads. What is finished is not done again.
 set -euo pipefail
-what=${1:?usage: bench/label_efficiency.sh store|rates|runs|table OUT}
-out=${2:?usage: bench/label_efficiency.sh store|rates|runs|table OUT}
+usage='usage: bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table [SHARED]'
+what=${1:?$usage} out=${2:?$usage} stage=${3:?$usage}
+here=$(dirname "$0")
 METHODS=${METHODS:-ssl-dml simclr cmsc pclr vicreg triplet}
-SEEDS=${SEEDS:-0 1 2 3 4}
-STEPS=${STEPS:-2000}
+SEEDS=${SEEDS-0 1 2 3 4}
 RATES=${RATES:-1e-3 3e-3}
 WIDTH=${WIDTH:-16}
-FRACTIONS=${FRACTIONS:-0.01 0.05 0.25 1}
 JOBS=${JOBS:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-rate_of() { # by `rates`, see the table in docs/results
+case $what in
+  synthetic)
+    stores=("$out/store") labelled=$out/store seconds=10
+    STEPS=${STEPS:-2000} FRACTIONS=${FRACTIONS:-0.01 0.05 0.25 1}
+    ;;
+  real)
+    stores=("$out/stores"/{ptb-xl,challenge,code15,code15-followup,cinc2011})
+    labelled=$out/stores/ptb-xl seconds=7
+    STEPS=${STEPS:-1000} FRACTIONS=${FRACTIONS:-0.05 0.1 0.25 0.5 1}
+    ;;
+  *)
+    echo "$usage" >&2
+    exit 2
+    ;;
+esac
+signal=(--signal.fs 100 --signal.seconds "$seconds")
+
+rate_of() { # the better of RATES on the validation part of the SYNTHETIC cohort
   case $1 in
-    ssl-dml) echo 3e-3 ;;
+    ssl-dml | triplet) echo 3e-3 ;;
     *) echo 1e-3 ;;
   esac
 }
-label=(--label mpcwp --task classification --threshold 18 --data.paths "$out/store")
 
-pretrain() { # METHOD STEPS RATE SEED FOLDER
+pretrain() { # METHOD STEPS RATE SEED FOLDER [SPLITS]
   [ -f "$5/contract.json" ] && return
   local verb=$1 how=(--fit.batch_size 64)
+  local crops=(--augment.crop_s 2.5 --augment.mask_s 0.5 1)
   case $1 in
-    ssl-dml) how=(--config log_ratio --fit.batch_size 128) ;;
-    simclr | vicreg) how+=(--augment.crop_s 2.5 --augment.mask_s 0.5 1) ;;
-    triplet) verb=ssl-dml how=(--config fixed --mine_fs 50 --fit.batch_size 64) ;;
+    ssl-dml) how=(--config log_ratio) ;;
+    triplet) verb=ssl-dml how+=(--config fixed --mine_fs 50) ;;
+    simclr | vicreg) how+=("${crops[@]}") ;;
+    pclr) [ "$what" = synthetic ] || how+=(--lone augment "${crops[@]}") ;;
   esac
-  ecgfast pretrain "$verb" "${how[@]}" --data.paths "$out/store" --signal.fs 100 \
-    --encoder.width "$WIDTH" --optim.lr "$3" --optim.warmup_steps 50 --fit.steps "$2" \
-    --fit.seed "$4" --fit.out "$5" --fit.progress false > "$5.log" 2>&1 || {
+  ecgfast pretrain "$verb" "${how[@]}" --data.paths "${stores[@]}" \
+    --data.splits "${6:-all}" "${signal[@]}" --encoder.width "$WIDTH" --optim.lr "$3" \
+    --optim.warmup_steps 50 --fit.steps "$2" --fit.seed "$4" --fit.out "$5" --fit.progress false > "$5.log" 2>&1 || {
     echo "failed: $5.log" >&2
     return 1
   }
 }
-export -f pretrain
-export out WIDTH
+
+# Lines of arguments of pretrain, JOBS at a time; the first that fails ends all.
+pretrain_all() {
+  local line
+  while read -r line; do
+    while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n; done
+    # shellcheck disable=SC2086 # the line is words
+    pretrain $line &
+  done
+  while [ -n "$(jobs -rp)" ]; do wait -n; done
+}
+
+table() { # FOLDER, then what `ecgfast labeleff` is told: the label, the task
+  local folder=$1 method
+  local inits=("supervised=random@full")
+  for method in $METHODS; do inits+=("$method=$out/$method-{seed}"); done
+  read -ra others <<< "${STARTS:-ssl-dml-full=$out/ssl-dml-{seed\}@full random dtw-knn beat-knn}"
+  # shellcheck disable=SC2086 # FRACTIONS are words
+  ecgfast labeleff --init "${inits[@]}" "${others[@]}" --data.paths "$labelled" "${@:2}" \
+    --fractions $FRACTIONS --fit.steps 500 --full.hidden 0 --full.head_dropout 0 \
+    --full.augment.crop_s 5 --full.optim.lr 1e-3 --reference supervised --out "$folder"
+}
 
 mkdir -p "$out"
-case $what in
-  store)
+case $what-$stage in
+  synthetic-stores)
     [ -f "$out/store/store.json" ] || python - "$out/store" << 'PY'
 import sys
+
 from ecgfast.config import Signal
 from ecgfast.data.synthetic import write_cohort
 
 write_cohort(sys.argv[1], 4000, signal=Signal(fs=100.0), seed=0)
 PY
     ;;
-  rates)
-    for method in $METHODS; do
-      for rate in $RATES; do
-        echo "$method ${RATE_STEPS:-400} $rate 99 $out/rate-$method-$rate"
-      done
-    done | xargs -P "$JOBS" -L 1 bash -c 'pretrain "$@"' pretrain
+  real-stores) SEEDS="" "$here/real_ecgs.sh" "${4:?$usage}" "$out/stores" ;;
+  synthetic-rates)
     inits=()
     for method in $METHODS; do
       for rate in $RATES; do inits+=("$method-$rate=$out/rate-$method-$rate"); done
     done
-    ecgfast labeleff --init "${inits[@]}" "${label[@]}" --test val --validation "" \
-      --fractions 0.05 0.25 --out "$out/rates"
+    for init in "${inits[@]}"; do
+      name=${init%%=*}
+      echo "${name%-*e-*} ${RATE_STEPS:-400} ${name#"${name%-*e-*}"-} 99 ${init#*=} train"
+    done | pretrain_all
+    ecgfast labeleff --init "${inits[@]}" --data.paths "$labelled" --label mpcwp \
+      --task classification --threshold 18 --test val --validation "" --fractions 0.05 0.25 \
+      --out "$out/rates"
     ;;
-  runs)
+  *-runs)
     for seed in $SEEDS; do
       for method in $METHODS; do
         echo "$method $STEPS $(rate_of "$method") $seed $out/$method-$seed"
       done
-    done | xargs -P "$JOBS" -L 1 bash -c 'pretrain "$@"' pretrain
+    done | pretrain_all
     ;;
-  table)
-    inits=("supervised=random@full")
-    for method in $METHODS; do inits+=("$method=$out/$method-{seed}"); done
-    # shellcheck disable=SC2086 # FRACTIONS are words
-    ecgfast labeleff --init "${inits[@]}" ${STARTS:-"ssl-dml-full=$out/ssl-dml-{seed}@full" random dtw-knn beat-knn} \
-      "${label[@]}" --fractions $FRACTIONS --full.hidden 0 --full.head_dropout 0 \
-      --full.augment.crop_s 5 --full.optim.lr 1e-3 --reference supervised --out "$out/table"
+  synthetic-table)
+    table "$out/table" --label mpcwp --task classification --threshold 18 --looks 5
+    ;;
+  real-table)
+    folds=(--data.splits train val --validation "")
+    for label in sex norm; do
+      table "$out/$label" "${folds[@]}" --label "$label" --task classification
+    done
+    table "$out/age" "${folds[@]}" --label age --task regression
+    ;;
+  *)
+    echo "$usage" >&2
+    exit 2
     ;;
 esac

@@ -2,8 +2,8 @@
 # bench/real_ecgs.sh SHARED OUT [PRETRAIN_STEPS] [FINETUNE_STEPS] [WIDTH] [LR]
 # SSL-DML by three distances on every real 12-lead record there is, then sex and NORM-or-not on
 # PTB-XL (folds 1-7 train, 8 val, 9-10 test), full network and linear probe, against random
-# weights. Seeds are those in SEEDS, 0 1 2 by default; calls with different ones can share OUT once
-# the stores are there.
+# weights. Seeds are those in SEEDS, 0 1 2 by default, none makes the stores alone; calls with
+# different ones can share OUT once the stores are there.
 #
 # The contract is 7 s at 100 Hz: CODE-15, a large group, has records of 7.3 s, and 100 Hz is what
 # all PTB-XL records here have. Not in the pretraining: the PTB-XL test patients, and the PTB-XL
@@ -39,7 +39,7 @@ fi
 stores=("$out"/{ptb-xl,challenge,code15,code15-followup,cinc2011})
 train=(--fit.progress false --signal.fs 100 --signal.seconds 7)
 starts=(dtw mean_l1 euclidean random)
-for seed in ${SEEDS:-0 1 2}; do
+for seed in ${SEEDS-0 1 2}; do
   for start in "${starts[@]}"; do
     init=(--encoder.width "$width" --signal.band 0.5 40) # what the others have from their encoder
     if [ "$start" != random ]; then
