@@ -43,8 +43,8 @@ signal=(--signal.fs 100 --signal.seconds "$seconds")
 
 rate_of() { # the better of RATES on the validation part of the SYNTHETIC cohort
   case $1 in
-    ssl-dml | triplet) echo 3e-3 ;;
-    *) echo 1e-3 ;;
+    vicreg) echo 1e-3 ;;
+    *) echo 3e-3 ;;
   esac
 }
 
