@@ -166,7 +166,7 @@ def test_embeddings_of_an_earlier_run_choose_neighbours(tmp_path):
 
 
 def test_beats_that_are_kept_change_nothing(tmp_path):
-    """The recipe on 10-second records: distances of all pairs, of beats found once or every time."""
+    """Distances of all pairs, by beats that are found once or every time: the same run."""
     words = ["--data.patients", "20", "--signal.fs", "100", "--fit.steps", "6", "--fit.batch_size"]
     words += ["16", "--encoder.width", "4", "--encoder.embedding_dim", "8", "--fit.log_every", "1"]
     for memory in ("0", "64"):
