@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table [SHARED]
+# bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table|why [SHARED]
 # The tables of docs/results/label-efficiency-*.md:
 #
 #   stores   synthetic: the SYNTHETIC cohort, 4,000 patients, 10 s at 100 Hz; real: every real
@@ -8,17 +8,19 @@
 #   runs     the pretrainings: METHODS x SEEDS, STEPS steps each
 #   table    synthetic: AUROC of mPCWP > 18 mmHg; real: of sex, NORM, and age, on PTB-XL folds 9-10
 #            with the labels of folds 1-8
+#   why      (synthetic) what of input space the encoders have learnt: bench/coordinates.py
 #
 # Every method has the same encoder, records and steps. In a step the encoder sees 320 s of ECG:
-# 2.5 s of each of 128 records (ssl-dml) or twice 2.5 s of each of 64 (simclr, vicreg; of the real
-# ones pclr, too, since few patients there have two records); or 64 whole records (pclr, triplet),
-# or both halves of them (cmsc), which is twice that, 640 s. JOBS pretrainings run at a time, each
-# on OMP_NUM_THREADS threads. What is finished is not done again.
+# 5 s of each of 64 records (ssl-dml), 2.5 s of each of 128 (log-ratio), or twice 2.5 s of each of
+# 64 (simclr, vicreg; of the real ones pclr, too, since few patients there have two records); or 64
+# whole records (pclr, triplet), or both halves of them (cmsc), which is twice that, 640 s. JOBS pretrainings run at a time, each
+# on OMP_NUM_THREADS threads. What is finished is not done again, and several `table`s, each with
+# some of METHODS and STARTS (and REFERENCE one of them), may fill one folder side by side.
 set -euo pipefail
-usage='usage: bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table [SHARED]'
+usage='usage: bench/label_efficiency.sh synthetic|real OUT stores|rates|runs|table|why [SHARED]'
 what=${1:?$usage} out=${2:?$usage} stage=${3:?$usage}
 here=$(dirname "$0")
-METHODS=${METHODS:-ssl-dml simclr cmsc pclr vicreg triplet}
+METHODS=${METHODS:-ssl-dml log-ratio simclr cmsc pclr vicreg} # and triplet
 SEEDS=${SEEDS-0 1 2 3 4}
 RATES=${RATES:-1e-3 3e-3}
 WIDTH=${WIDTH:-16}
@@ -27,12 +29,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 case $what in
   synthetic)
     stores=("$out/store") labelled=$out/store seconds=10
-    STEPS=${STEPS:-2000} FRACTIONS=${FRACTIONS:-0.01 0.05 0.25 1}
+    STEPS=${STEPS:-2000} FIT_STEPS=${FIT_STEPS:-500} FRACTIONS=${FRACTIONS:-0.01 0.05 0.25 1}
     ;;
   real)
     stores=("$out/stores"/{ptb-xl,challenge,code15,code15-followup,cinc2011})
     labelled=$out/stores/ptb-xl seconds=7
-    STEPS=${STEPS:-1000} FRACTIONS=${FRACTIONS:-0.05 0.1 0.25 0.5 1}
+    STEPS=${STEPS:-1000} FIT_STEPS=${FIT_STEPS:-200} FRACTIONS=${FRACTIONS:-0.1 0.25 1}
     ;;
   *)
     echo "$usage" >&2
@@ -53,7 +55,8 @@ pretrain() { # METHOD STEPS RATE SEED FOLDER [SPLITS]
   local verb=$1 how=(--fit.batch_size 64)
   local crops=(--augment.crop_s 2.5 --augment.mask_s 0.5 1)
   case $1 in
-    ssl-dml) how=(--config log_ratio) ;;
+    ssl-dml) how=(--config landmarks) ;;
+    log-ratio) verb=ssl-dml how=(--config log_ratio) ;;
     triplet) verb=ssl-dml how+=(--config fixed --mine_fs 50) ;;
     simclr | vicreg) how+=("${crops[@]}") ;;
     pclr) [ "$what" = synthetic ] || how+=(--lone augment "${crops[@]}") ;;
@@ -78,14 +81,14 @@ pretrain_all() {
 }
 
 table() { # FOLDER, then what `ecgfast labeleff` is told: the label, the task
-  local folder=$1 method
-  local inits=("supervised=random@full")
+  local folder=$1 method inits=()
   for method in $METHODS; do inits+=("$method=$out/$method-{seed}"); done
-  read -ra others <<< "${STARTS:-ssl-dml-full=$out/ssl-dml-{seed\}@full random dtw-knn beat-knn}"
+  read -ra others <<< "${STARTS:-supervised=random@full ssl-dml-full=$out/ssl-dml-{seed\}@full random dtw-knn beat-knn}"
   # shellcheck disable=SC2086 # FRACTIONS are words
   ecgfast labeleff --init "${inits[@]}" "${others[@]}" --data.paths "$labelled" "${@:2}" \
-    --fractions $FRACTIONS --fit.steps 500 --full.hidden 0 --full.head_dropout 0 \
-    --full.augment.crop_s 5 --full.optim.lr 1e-3 --reference supervised --out "$folder"
+    "${signal[@]}" --encoder.width "$WIDTH" --neighbours.fs 50 --fractions $FRACTIONS \
+    --fit.steps "$FIT_STEPS" --full.hidden 0 --full.head_dropout 0 --full.augment.crop_s 5 \
+    --full.optim.lr 1e-3 --reference "${REFERENCE:-supervised}" --out "$folder"
 }
 
 mkdir -p "$out"
@@ -123,6 +126,11 @@ PY
     ;;
   synthetic-table)
     table "$out/table" --label mpcwp --task classification --threshold 18 --looks 5
+    ;;
+  synthetic-why)
+    runs=()
+    for method in $METHODS; do [ "$method" = triplet ] || runs+=("$out/$method-0"); done
+    python "$here/coordinates.py" "$labelled" "$out/table/subsets.json" "${runs[@]}"
     ;;
   real-table)
     folds=(--data.splits train val --validation "")

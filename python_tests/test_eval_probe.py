@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ecgfast.eval.probe import FALLBACK, PENALTIES, linear_probe
 
@@ -29,6 +30,25 @@ def test_enough_patients_choose_the_penalty_and_the_fit_is_scikit_learns():
     np.testing.assert_allclose(
         found.score(x), Ridge(alpha=found.penalty * 160).fit(x, value).predict(x), atol=1e-9
     )
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 5.0])
+def test_the_search_that_stops_early_finds_what_all_penalties_would(signal):
+    draws = np.random.default_rng(3)
+    x = draws.normal(size=(120, 15))
+    y = (draws.random(120) < 1 / (1 + np.exp(-signal * x[:, 0]))).astype(float)
+    patient = np.arange(120) // 2
+    losses = []
+    for penalty in PENALTIES:
+        loss = 0.0
+        split = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(x, y, patient)
+        for inside, outside in split:
+            model = LogisticRegression(C=1 / (penalty * len(inside)), max_iter=5000)
+            chance = model.fit(x[inside], y[inside]).predict_proba(x[outside])
+            loss -= np.log(chance[np.arange(len(outside)), y[outside].astype(int)]).sum()
+        losses.append(loss)
+    found = linear_probe(x, y, patient, classes=True)
+    assert found.penalty == PENALTIES[int(np.argmin(losses))]
 
 
 def test_noise_gets_a_stronger_penalty_than_signal():

@@ -66,6 +66,7 @@ POOLS = {
     "ring": {"pool": "ring", "ring_size": 14, "positive": "knn", "loss": "nt_xent"},
     "graph": {"pool": "graph", "positive": "both", "loss": "margin", "normalise": True},
     "patient": {"positive": "patient", "negative": "distance_weighted", "projection_dim": 4},
+    "landmarks": {"loss": "landmarks", "landmarks": 20, "landmark_dims": 4},
     "batch": {
         "negative": "farthest",
         "hub_correction": "csls",
@@ -180,6 +181,29 @@ def test_beats_that_are_kept_change_nothing(tmp_path):
     assert float(rows(tmp_path / "0")[-1]["valid"]) == 1
 
 
+def test_coordinates_by_landmarks_teach(tmp_path):
+    """The loss falls; the landmarks are state of the run."""
+    words = ["--data.patients", "40", "--signal.fs", "100", "--fit.batch_size", "16"]
+    words += ["--landmarks", "24", "--landmark_dims", "4", "--encoder.width", "4"]
+    words += ["--encoder.embedding_dim", "8", "--encoder.dropout", "0", "--fit.log_every", "1"]
+    words += ["--fit.progress", "false"]
+    words = ["pretrain", "ssl-dml", "--config", "landmarks", *words]
+    main([*words, "--fit.steps", "12", "--fit.out", str(tmp_path / "whole")])
+    loss = [float(row["loss"]) for row in rows(tmp_path / "whole")]
+    assert sum(loss[-3:]) < sum(loss[:3])
+    assert float(rows(tmp_path / "whole")[-1]["valid"]) == 1
+    state = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["pool.marks"].shape[0] == 24
+
+
+def test_landmarks_that_are_too_few_are_named(tmp_path, capsys):
+    words = ["--data.patients", "4", "--signal.fs", "100", "--fit.out", str(tmp_path / "run")]
+    words += ["--fit.steps", "1", "--fit.batch_size", "4"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["pretrain", "ssl-dml", "--config", "landmarks", *words])
+    assert "error[landmarks] 32 coordinates need 68 reference" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("recipe", ["ring", "graph", "patient"])
 def test_a_recipe_of_a_pool_runs(tmp_path, recipe, graph):
     words = ["--graph", graph] if recipe == "graph" else []
@@ -207,6 +231,9 @@ def test_a_recipe_of_a_pool_runs(tmp_path, recipe, graph):
         ({"patient_share": 1.5}, r"patient_share must lie in \[0, 1\]"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"collapse_below": -1.0}, "collapse_below must not be negative"),
+        ({"loss": "landmarks", "landmark_dims": 599}, "landmarks at least 2 more"),
+        ({"loss": "landmarks", "positive": "knn"}, "looks for no positives"),
+        ({"loss": "landmarks", "projection_dim": 8}, "its own linear layer"),
         ({"k_positives": 0}, "k_positives must be at least 1"),
     ],
 )

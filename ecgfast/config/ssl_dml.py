@@ -35,8 +35,8 @@ class Config(Comparison):
             aligned on R: a fiftieth of the cells, blind to rhythm. dtw_radius 0.03 suits beats.
         mine_zscore: Bring every lead of what is compared to mean 0 and variance 1 first: its shape
             then counts, not its voltage.
-        beat_memory: MB of median beats that are kept on the device, so that each record's is found
-            once and not in every epoch; 0 keeps none.
+        beat_memory: MB of median beats, or of coordinates by landmarks, that are kept on the
+            device, so that each record's are found once and not in every epoch; 0 keeps none.
         mine_fs: Rate at which records are compared, Hz; none is that of the signal. The encoder
             sees them as they are.
         stage: Folder of the finished run whose encoder gives the embeddings, for distance
@@ -59,8 +59,12 @@ class Config(Comparison):
         groups: Whose records are never negatives of each other: patient, with copies of records;
             or none, as published.
         loss: triplet, the hinge as published; margin, with a boundary of distances; nt_xent and
-            multi_similarity set each positive against all negatives; log_ratio takes no positives
-            and negatives: embeddings keep the ratios of all distances.
+            multi_similarity set each positive against all negatives. Two take no positives and
+            negatives: log_ratio, embeddings keep the ratios of all distances of the batch; and
+            landmarks, of an embedding a linear layer reads where the record stands in input space,
+            by its distances from fixed records.
+        landmarks: How many fixed records, of landmarks; as many others give its scale.
+        landmark_dims: Coordinates that their distances are made into.
         normalise: Bring what the loss sees to length 1; nt_xent and multi_similarity always do.
         margin: Of triplet, on squared distances, and of margin, on distances.
         beta: The boundary of margin.
@@ -92,7 +96,11 @@ class Config(Comparison):
     hub_nearest: bool = False
     hub_k: int = 10
     groups: Literal["patient", "none"] = "patient"
-    loss: Literal["triplet", "margin", "nt_xent", "multi_similarity", "log_ratio"] = "triplet"
+    loss: Literal["triplet", "margin", "nt_xent", "multi_similarity", "log_ratio", "landmarks"] = (
+        "triplet"
+    )
+    landmarks: int = 600
+    landmark_dims: int = 32
     normalise: bool = False
     margin: float = 0.2
     beta: float = 1.2
@@ -128,6 +136,20 @@ class Config(Comparison):
         for name in ("projection_dim", "collapse_below", "beat_memory"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.landmark_dims <= self.landmarks - 2:
+            raise ValueError(
+                f"landmark_dims must be 1 or more, and landmarks at least 2 more, got "
+                f"{self.landmark_dims} and {self.landmarks}"
+            )
+        if self.loss == "landmarks" and (self.pool, self.positive) != ("batch", "nearest"):
+            raise ValueError(
+                "loss landmarks looks for no positives: leave pool and positive out, got pool "
+                f"{self.pool} and positive {self.positive}"
+            )
+        if self.loss == "landmarks" and (self.projection_dim or self.normalise):
+            raise ValueError(
+                "loss landmarks has its own linear layer: leave projection_dim and normalise out"
+            )
         if not 0 <= self.patient_share <= 1:
             raise ValueError(f"patient_share must lie in [0, 1], got {self.patient_share}")
         if self.fit.batch_size < 3:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgfast.config import Optim
+from ecgfast.losses.coordinates import CoordinateLoss
 from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
 from ecgfast.losses.triplet import MarginLoss, TripletLoss
@@ -18,7 +19,14 @@ from ecgfast.miners.watch import EmptyWatch
 from ecgfast.train.batches import Batches
 from ecgfast.train.method import Method
 
-Loss = TripletLoss | MarginLoss | MinedNTXentLoss | MinedMultiSimilarityLoss | LogRatioLoss
+Loss = (
+    TripletLoss
+    | MarginLoss
+    | MinedNTXentLoss
+    | MinedMultiSimilarityLoss
+    | LogRatioLoss
+    | CoordinateLoss
+)
 
 
 class SSLDML(Method):
@@ -35,7 +43,8 @@ class SSLDML(Method):
         encoder: ``(N, L, T) -> (N, D)``.
         pool: Gives each row its positive.
         negatives: Gives each row its negative; not asked where the loss takes all of them.
-        loss: Of triplets, of all pairs, or of all distances, which the pool must then give.
+        loss: Of triplets, of all pairs, of all distances, or of coordinates: what the loss needs
+            the pool must give.
         ids: Who the records are, ``(3, R)`` int64 as in :class:`Ids`, by their index; None knows
             no patients and no copies, and nobody but the positive is kept from repelling.
         projector: Between embeddings and loss, if there is one; it is not kept.
@@ -111,6 +120,11 @@ class SSLDML(Method):
             another = rows.ids.record[:, None] != rows.ids.record
             valid = rows.eligible
             loss = self.loss(seen, rows.distances, valid[:, None] & valid & another)
+        elif isinstance(self.loss, CoordinateLoss):
+            if rows.coordinates is None:
+                raise ValueError("CoordinateLoss needs a pool that gives coordinates: Landmarks")
+            valid = rows.eligible
+            loss = self.loss(seen, rows.coordinates, valid)
         else:
             repel = may_repel(rows)
             valid = rows.eligible & rows.found & repel.any(dim=1)
@@ -121,7 +135,7 @@ class SSLDML(Method):
             "valid": valid.float().mean(),
             "embedding_std": embeddings.detach().float().std(dim=0).mean(),
         }
-        if self.ids is not None:
+        if self.ids is not None and rows.coordinates is None:
             numbers["same_patient"] = _same_patient(rows, valid)
         self.log_dict(numbers)
         return loss

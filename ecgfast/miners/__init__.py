@@ -7,6 +7,7 @@ from ecgfast.miners.extreme import LabelDistance as LabelDistance
 from ecgfast.miners.extreme import NearestFarthest as NearestFarthest
 from ecgfast.miners.hubs import csls as csls
 from ecgfast.miners.hubs import mutual_proximity as mutual_proximity
+from ecgfast.miners.landmarks import Landmarks as Landmarks
 from ecgfast.miners.pairs import NPairs as NPairs
 from ecgfast.miners.pools import Dealt as Dealt
 from ecgfast.miners.pools import InBatch as InBatch

@@ -39,6 +39,7 @@ class Rows(NamedTuple):
         found: ``(N,)`` bool: has a positive.
         eligible: ``(N,)`` bool: all of its samples are finite.
         distances: ``(N, N)``, where negatives are chosen by them.
+        coordinates: ``(N, K)`` in input space, of a pool that finds them.
     """
 
     ecg: Tensor
@@ -47,6 +48,7 @@ class Rows(NamedTuple):
     found: Tensor
     eligible: Tensor
     distances: Tensor | None
+    coordinates: Tensor | None = None
 
 
 class Negatives(nn.Module):

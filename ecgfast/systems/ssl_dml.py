@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import default_collate
 
 from ecgfast.config.ssl_dml import Config
 from ecgfast.data.identity import Identity, identity
 from ecgfast.data.sampler import Lists, Mixture, PairSampler, Partners, StepSampler
 from ecgfast.data.source import Source
+from ecgfast.losses.coordinates import CoordinateLoss
 from ecgfast.losses.log_ratio import LogRatioLoss
 from ecgfast.losses.mined import MinedMultiSimilarityLoss, MinedNTXentLoss
 from ecgfast.losses.triplet import MarginLoss, TripletLoss
 from ecgfast.methods.ssl_dml import SSLDML, Loss
-from ecgfast.miners.distance import InputDistance
+from ecgfast.miners.landmarks import Landmarks
 from ecgfast.miners.pools import Dealt, InBatch, Pool, Ring
 from ecgfast.miners.rows import Negatives
 from ecgfast.models.heads import Projector
 from ecgfast.systems.neighbours import input_distance, neighbours_of
-from ecgfast.systems.parts import make_encoder, settled_recipe
+from ecgfast.systems.parts import make_encoder, preparation, settled_recipe
 from ecgfast.systems.views import make_run, open_records, views_of
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
@@ -34,10 +38,9 @@ def build(config: Config) -> Run:
     recipe = settled_recipe(signal, source)
     encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
     who = identity(source)
-    size = config.projection_dim
     method = SSLDML(
         encoder,
-        _pool(config, input_distance(config, signal, recipe, keep=config.beat_memory)),
+        _pool(config, source, recipe),
         Negatives(
             config.negative,
             topk=config.neg_topk,
@@ -46,9 +49,7 @@ def build(config: Config) -> Run:
         ),
         _loss(config),
         ids=_ids(config, who),
-        projector=Projector(encoder.embedding_dim, size, hidden=encoder.embedding_dim)
-        if size
-        else None,
+        projector=_projector(config, encoder.embedding_dim),
         augment=views_of(config.augment, signal, recipe),
         normalise=config.normalise,
         seed=fit.seed,
@@ -66,7 +67,10 @@ def build(config: Config) -> Run:
     )
 
 
-def _pool(config: Config, distance: InputDistance) -> Pool:
+def _pool(config: Config, source: Source, recipe: dict[str, Any] | None) -> Pool:
+    if config.loss == "landmarks":
+        return _landmarks(config, source, recipe)
+    distance = input_distance(config, config.signal, recipe, keep=config.beat_memory)
     far = config.negative == "farthest" and config.loss in ("triplet", "margin")
     far |= config.loss == "log_ratio"  # every distance teaches
     together = config.mine_over == "all"
@@ -86,11 +90,43 @@ def _pool(config: Config, distance: InputDistance) -> Pool:
     return InBatch(distance, **words)  # type: ignore[arg-type]
 
 
+def _landmarks(config: Config, source: Source, recipe: dict[str, Any] | None) -> Landmarks:
+    """Landmarks among the records, drawn by the seed."""
+    distance = input_distance(config, config.signal, recipe)
+    prepare = preparation(config.signal, recipe)
+    rows = np.random.default_rng(config.fit.seed).permutation(len(source))[: 2 * config.landmarks]
+    found: list[torch.Tensor] = []
+    for some in np.array_split(rows, -(-len(rows) // 64)):
+        batch = default_collate([source.dataset[int(row)] for row in some])
+        ecg = prepare(*[batch[name] for name in ("ecg", "gain") if name in batch])
+        _, compared, eligible = distance.compared(ecg)
+        found.append(compared[eligible])
+    reference = torch.cat(found)
+    try:
+        return Landmarks(distance, reference, dims=config.landmark_dims, keep=config.beat_memory)
+    except ValueError as error:
+        raise RunError(
+            f"error[landmarks] {error}; {len(reference)} of {len(rows)} records that were drawn "
+            "can be compared (--landmarks, --landmark_dims)",
+            code=2,
+        ) from error
+
+
+def _projector(config: Config, embedding_dim: int) -> nn.Module | None:
+    if config.loss == "landmarks":
+        return nn.Linear(embedding_dim, config.landmark_dims)
+    if not config.projection_dim:
+        return None
+    return Projector(embedding_dim, config.projection_dim, hidden=embedding_dim)
+
+
 def _loss(config: Config) -> Loss:
     if config.loss == "triplet":
         return TripletLoss(config.margin)
     if config.loss == "margin":
         return MarginLoss(config.margin, config.beta)
+    if config.loss == "landmarks":
+        return CoordinateLoss()
     if config.loss == "nt_xent":
         return MinedNTXentLoss(config.temperature)
     return LogRatioLoss() if config.loss == "log_ratio" else MinedMultiSimilarityLoss()
