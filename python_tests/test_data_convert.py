@@ -18,7 +18,7 @@ import wfdb
 
 from ecgfast.cli import main
 from ecgfast.config import LEADS, Signal
-from ecgfast.data import convert as convert_module
+from ecgfast.data import prepared as prepared_module
 from ecgfast.data.convert import Plan, convert
 from ecgfast.data.records import DataError
 from ecgfast.data.sources import Reading, find
@@ -287,13 +287,13 @@ def test_a_record_that_kills_its_process_is_named_and_the_rest_goes_on(tmp_path,
         def __init__(self, *_, **__):
             self.dead = False
 
-        def submit(self, work, items, plan):
+        def submit(self, work, items):
             future = Future()
             self.dead |= any(item.record_id == "r20" for item in items)
             if self.dead:
                 future.set_exception(BrokenProcessPool("killed"))
             else:
-                future.set_result(work(items, plan))
+                future.set_result(work(items))
             return future
 
         def shutdown(self, **_):
@@ -305,7 +305,7 @@ def test_a_record_that_kills_its_process_is_named_and_the_rest_goes_on(tmp_path,
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(convert_module, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(prepared_module, "ProcessPoolExecutor", Pool)
     outcome = convert([tmp_path / "src"], tmp_path / "store", Plan(signal=SHORT), workers=2)
     assert len(outcome.manifest) == 39
     rejected = pd.read_csv(tmp_path / "store" / "rejected.csv")

@@ -300,7 +300,7 @@ def test_a_batch_is_its_records_stacked(store, tmp_path):
 def test_few_files_are_open_at_a_time_and_threads_may_share_them(store, monkeypatch):
     store, _ = store
     expected = [store.read(n) for n in range(9)]
-    monkeypatch.setattr("ecgfast.data.store.OPEN", 1)
+    monkeypatch.setattr("ecgfast.data.shards.OPEN", 1)
     again = ECGStore.open(store.path)
 
     def read(seed):

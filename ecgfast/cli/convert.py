@@ -1,4 +1,4 @@
-"""Read ECG records into a store that trains fast."""
+"""Read ECG records, or pictures of them, into a store that trains fast."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from jsonargparse import Namespace
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
 
+STOPPED = "\nstopped; the same command goes on after the last whole shard"
+
 
 def options(parser: Parser) -> None:
     """Sources, the store, its shape, how to read, what to reject, labels."""
     parser.add_argument(
-        "source", nargs="+", help="folders, searched to the bottom, or files (.hea, .mat, .tar.xz)"
+        "source",
+        nargs="+",
+        help="folders, searched to the bottom, or files (.hea, .mat, .tar.xz; with --format image "
+        ".png, .jpg, .tif, .pdf)",
     )
     parser.add_argument("store", help="folder to be made")
     parser.add_argument("--fs", type=float, default=250.0, help="rate of the store, Hz")
@@ -27,8 +32,14 @@ def options(parser: Parser) -> None:
         "training names it by --signal.stored_recipe",
     )
     parser.add_argument("--records", default="", help="list of records in SOURCE, one a line")
-    reading_options(parser)
+    reading_options(parser, also=("image",))
     shaping_options(parser)
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=None, help="of pages: height and width in pixels"
+    )
+    parser.add_argument("--like", default="", help="of pages: as this run expects them")
+    parser.add_argument("--grey", action="store_true", help="pages without colours")
+    page_options(parser)
     parser.add_argument("--labels", default="", help="csv or parquet with a row a record")
     parser.add_argument("--id-column", default="record_id", help="its column of record ids")
     parser.add_argument(
@@ -66,13 +77,34 @@ def shaping_options(parser: Parser) -> None:
     )
 
 
-def reading_options(parser: Parser) -> None:
+def page_options(parser: Parser) -> None:
+    """How pictures become pages, for all commands that read pictures."""
+    parser.add_argument(
+        "--trim",
+        default="",
+        help="of pages: none; auto trims borders of one colour; or LEFT,TOP,RIGHT,BOTTOM, shares "
+        "of the page or pixels; as the run learned them, else none",
+    )
+    parser.add_argument(
+        "--aspect",
+        type=Literal["pad", "stretch", ""],
+        default="",
+        help="of pages: pad keeps their shape and adds paper, stretch does not; as the run learned "
+        "them, else pad",
+    )
+    parser.add_argument("--page", type=int, default=1, help="which of a PDF or TIFF, from 1")
+    parser.add_argument("--dpi", type=float, default=200.0, help="at which a PDF is drawn")
+
+
+def reading_options(parser: Parser, also: tuple[str, ...] = ()) -> None:
     """How files are read, for all commands that read files."""
+    kinds = ("auto", "wfdb", "mat", "text", *also)
+    pictures = "; image: pictures of pages" if also else ""
     parser.add_argument(
         "--format",
-        type=Literal["auto", "wfdb", "mat", "text"],
+        type=Literal[kinds],
         default="auto",
-        help="auto: WFDB headers, or .mat where there are none",
+        help=f"auto: WFDB headers, or .mat where there are none{pictures}",
     )
     parser.add_argument(
         "--fs-source", type=float, default=0.0, help="rate of files without a header, Hz"
@@ -85,6 +117,11 @@ def reading_options(parser: Parser) -> None:
 
 def run(words: Namespace) -> None:
     """Converts and says what became of the records."""
+    if words.format == "image":
+        _run_pages(words)
+        return
+    if words.size or words.like:
+        raise Fail(2, "error: --size and --like are of pages: add --format image")
     from ecgfast.config import LEADS, Signal
     from ecgfast.data.convert import convert
 
@@ -97,32 +134,99 @@ def run(words: Namespace) -> None:
     plan = planned(words, signal, recipe)
     try:
         outcome = convert(
-            words.source,
-            words.store,
-            plan,
-            records=words.records or None,
-            labels=words.labels or None,
-            id_column=words.id_column,
-            id_pattern=words.id_pattern,
-            patient_column=words.patient_column,
-            sex_male=words.sex_male,
-            workers=words.workers,
-            overwrite=words.overwrite,
-            progress=_bar,
+            words.source, words.store, plan, records=words.records or None, **_shared(words)
         )
     except KeyboardInterrupt:
-        raise Fail(1, "\nstopped; the same command goes on after the last whole shard") from None
+        raise Fail(1, STOPPED) from None
     if outcome.was_finished:
         print(f"done     {words.store} is finished already, nothing was read")
     elif outcome.resumed_at:
         print(f"resumed  {outcome.resumed_at} of {outcome.total} records were done before")
     report(words.store, outcome.total)
+    _end(words, outcome)
+
+
+def _shared(words: Namespace) -> dict[str, Any]:
+    """What converting signals and pictures have in common."""
+    return {
+        "labels": words.labels or None,
+        "id_column": words.id_column,
+        "id_pattern": words.id_pattern,
+        "patient_column": words.patient_column,
+        "sex_male": words.sex_male,
+        "workers": words.workers,
+        "overwrite": words.overwrite,
+        "progress": _bar,
+    }
+
+
+def _end(words: Namespace, outcome: Any) -> None:
     for joined in outcome.joined:
         print(joined.line())
     if not len(outcome.manifest):
         raise Fail(3, "error[no_records] every record was rejected; see above")
     scheme = " --scheme ptbxl" if "strat_fold" in outcome.manifest else ""
     print(f"next     ecgfast split {words.store} --by patient{scheme}")
+
+
+def _run_pages(words: Namespace) -> None:
+    from ecgfast.data.page_convert import convert_pages
+    from ecgfast.data.page_store import PageStore
+
+    signal = {"--recipe": words.recipe, "--records": words.records, "--fs-source": words.fs_source}
+    signal |= {"--units": words.units, "--gain": words.gain, "--leads-source": words.leads_source}
+    signal |= {"--derive-leads": words.derive_leads, "--fill-gaps": words.fill_gaps}
+    if wrong := [name for name, value in signal.items() if value]:
+        raise Fail(2, f"error: {', '.join(wrong)}: of signals, not of pictures (--format image)")
+    plan = page_plan(words, _page_words(words))
+    try:
+        outcome = convert_pages(words.source, words.store, plan, **_shared(words))
+    except KeyboardInterrupt:
+        raise Fail(1, STOPPED) from None
+    if outcome.was_finished:
+        print(f"done     {words.store} is finished already, nothing was read")
+    store = PageStore.open(words.store)
+    shape = f"{store.fit.line()}: {words.store}"
+    print(f"stored   {len(store)} of {outcome.total} pictures, {shape} ({_megabytes(store)} MB)")
+    _issues(store)
+    _end(words, outcome)
+
+
+def _page_words(words: Namespace) -> dict[str, Any]:
+    """Size and colours of the pages of a store."""
+    if bool(words.size) == bool(words.like):
+        raise Fail(2, "error: pages need a size: either --size HEIGHT WIDTH, or --like RUN")
+    if words.size:
+        height, width = words.size
+        return {"height": height, "width": width, "grey": words.grey}
+    from ecgfast.systems.pages import NO_PAGES, fit_of
+    from ecgfast.train.checkpoint import load_contract
+
+    fit = fit_of(load_contract(words.like))
+    if fit is None:
+        raise Fail(3, f"error[no_pages] {words.like}: {NO_PAGES}")
+    return {**vars(fit), **({"grey": True} if words.grey else {})}
+
+
+def page_plan(words: Namespace, page: dict[str, Any]) -> Any:
+    """What shall become of pictures, from the words; `page` says what they do not."""
+    from ecgfast.config.pages import PageFit
+    from ecgfast.data.checks import parse_policy
+    from ecgfast.data.images import ImageReading
+    from ecgfast.data.page_convert import PagePlan
+    from ecgfast.data.page_fit import parse_crop
+
+    asked = {"crop": parse_crop(words.trim)} if words.trim else {}
+    asked |= {"aspect": words.aspect} if words.aspect else {}
+    try:
+        return PagePlan(
+            fit=PageFit(**{**page, **asked}),
+            reading=ImageReading(page=words.page, dpi=words.dpi),
+            policy=parse_policy(filter(None, words.policy.split(","))),
+        )
+    except ValueError as error:
+        text = str(error)
+        raise Fail(2, text if text.startswith("error") else f"error: {text}") from None
 
 
 def _recipe(name: str, signal: Any) -> Any:
@@ -189,17 +293,37 @@ def lead_names(text: str, option: str) -> tuple[str, ...]:
 
 def report(path: str, total: int) -> None:
     """Prints what is in a store, what is not, and why."""
-    from ecgfast.data.checks import MEANING
     from ecgfast.data.store import ECGStore
-    from ecgfast.data.validate import read_rejected
 
     store = ECGStore.open(path)
     signal, manifest = store.signal, store.manifest
-    size = sum(file.stat().st_size for file in store.path.glob("signals-*.npy")) / 1e6
     shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
     if signal.stored_recipe:
         shape += f" after recipe {signal.stored_recipe}"
-    print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({size:.0f} MB)")
+    print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({_megabytes(store)} MB)")
+    _issues(store)
+    rates = manifest["fs_source"].value_counts()
+    if len(rates) > 1:
+        listed = ", ".join(f"{fs:g} Hz ({count})" for fs, count in rates.items())
+        print(f"rates    {listed}: all brought to {signal.fs:g} Hz; --fs-source HZ allows one only")
+    slow = int((manifest["fs_source"] < signal.fs).sum())
+    if slow:
+        print(
+            f"note     {slow} records came at less than {signal.fs:g} Hz: nothing above their half"
+        )
+
+
+def _megabytes(store: Any) -> str:
+    size = sum(file.stat().st_size for file in store.path.glob(f"{store.name}-*.npy"))
+    return f"{size / 1e6:.0f}"
+
+
+def _issues(store: Any) -> None:
+    """Prints what is not in a store and why, and what was noticed about what is."""
+    from ecgfast.data.checks import MEANING
+    from ecgfast.data.validate import read_rejected
+
+    path, manifest = store.path, store.manifest
     rejected = read_rejected(store)
     if len(rejected):
         records = rejected["record_id"].nunique()
@@ -210,15 +334,6 @@ def report(path: str, total: int) -> None:
         flagged = int((manifest["flags"] != "").sum())
         print(f"flagged  {flagged} of the stored records; numbers in {path}/issues.csv")
         _table(flags, MEANING)
-    rates = manifest["fs_source"].value_counts()
-    if len(rates) > 1:
-        listed = ", ".join(f"{fs:g} Hz ({count})" for fs, count in rates.items())
-        print(f"rates    {listed}: all brought to {signal.fs:g} Hz; --fs-source HZ allows one only")
-    slow = int((manifest["fs_source"] < signal.fs).sum())
-    if slow:
-        print(
-            f"note     {slow} records came at less than {signal.fs:g} Hz: nothing above their half"
-        )
 
 
 def _table(names: Any, meaning: dict[str, str]) -> None:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import signal
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,14 +19,13 @@ from numpy.typing import NDArray
 from ecgfast.config import Signal
 from ecgfast.data.checks import Limits, Policy, apply_policy, check
 from ecgfast.data.conform import conform, derive_leads, fill_gaps, window
-from ecgfast.data.labels import PTBXL, RESERVED, Joined, join, read_ptbxl, read_table
+from ecgfast.data.labels import PTBXL, RESERVED, Joined, LabelTable, join, read_ptbxl, read_table
+from ecgfast.data.prepared import Ready as Ready
+from ecgfast.data.prepared import prepared as prepared
 from ecgfast.data.records import ECG, BadRecord, DataError, Issue, bad
 from ecgfast.data.sources import Item, Reading, find, read
 from ecgfast.data.store_format import quantise
 from ecgfast.data.store_writer import StoreWriter
-
-CHUNK = 16  # items that a worker gets at a time
-ARCHIVE_CHUNK = 2048  # of an archive, which is read from its beginning each time
 
 
 class Recipe(Protocol):
@@ -83,22 +77,16 @@ class Plan:
         fs, samples = self.recipe.result(self.signal.fs, self.signal.samples)
         return replace(self.signal, fs=fs, seconds=samples / fs, stored_recipe=self.recipe.name)
 
+    def ready(self, items: list[Item]) -> list[Ready]:
+        """Reads and prepares records: a result for each."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # wfdb and numpy warn where an issue is raised anyway
+            return [prepare(item, ecg, self) for item, ecg in read(items, self.reading)]
+
     def plain(self) -> dict[str, Any]:
         """Plain values, for store.json."""
         recipe = None if self.recipe is None else self.recipe.to_dict()
         return json.loads(json.dumps({**asdict(replace(self, recipe=None)), "recipe": recipe}))
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What a worker hands back: a quantised record, or the reasons why there is none."""
-
-    item: Item
-    steps: NDArray[np.int16] | None
-    gain: float = 0.0
-    issues: tuple[Issue, ...] = ()
-    row: Mapping[str, Any] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -170,7 +158,7 @@ def convert(
         "plan": plan.plain(),
         "labels": [table.name for table in tables],
     }
-    keys = {item.record_id: _keys(item, id_pattern) for item in items}
+    labelling = Labelling(items, tables, id_pattern)
     word = hashlib.sha256(
         json.dumps([made_by, [(i.path, i.member) for i in items], id_column, id_pattern]).encode()
     ).hexdigest()
@@ -188,31 +176,52 @@ def convert(
         manifest = pd.read_parquet(Path(store) / "manifest.parquet")
         return Outcome(manifest, [], True, len(items), len(items))
     begun = writer.done
-    if workers < 0:  # starting a process takes as long as reading some hundred records
-        workers = (os.cpu_count() or 1) if len(items) - begun > 1500 else 0
-    results: Iterable[Ready] = prepared(items[begun:], plan, workers)
+    left = items[begun:]  # starting a process takes as long as reading some hundred records
+    results: Iterable[Ready] = prepared(left, plan, workers_for(workers, len(left), pays=1500))
     for ready in progress(results, begun, len(items)) if progress else results:
         _put(writer, ready, plan)
-    joined: list[Joined] = []
+    manifest = writer.close(labelling)
+    return Outcome(manifest, labelling.joined, False, begun, len(items))
 
-    def finish(manifest: pd.DataFrame) -> pd.DataFrame:
-        roots_of = {item.record_id: item.root for item in items}
+
+def workers_for(asked: int, records: int, *, pays: int) -> int:
+    """How many processes: those that were asked for, or (-1) all, where there is enough to do."""
+    return asked if asked >= 0 else (os.cpu_count() or 1) * (records > pays)
+
+
+class Labelling:
+    """Joins tables of labels to the manifest of some items: the last change before it is written.
+
+    Args:
+        items: Of the run.
+        tables: Of labels.
+        pattern: A regular expression whose first group, found in the file's name, is the id.
+
+    Attributes:
+        joined: How each table and the records met, once it was called.
+    """
+
+    def __init__(self, items: list[Item], tables: list[LabelTable], pattern: str) -> None:
+        self.tables = tables
+        self.keys = {item.record_id: _keys(item, pattern) for item in items}
+        self.roots = {item.record_id: item.root for item in items}
+        self.joined: list[Joined] = []
+
+    def __call__(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        """The manifest with the columns of all tables."""
         accepted = set(manifest["record_id"])
-        for table in tables:
+        for table in self.tables:
             fits = {
-                record: [] if table.within and roots_of[record] != table.within else own
-                for record, own in keys.items()
+                record: [] if table.within and self.roots[record] != table.within else own
+                for record, own in self.keys.items()
             }
             out = [(r, k) for r, k in fits.items() if r not in accepted]
             own_keys = [fits[record] for record in manifest["record_id"]]
             manifest, report = join(manifest, out, table, own_keys)
-            joined.append(report)
+            self.joined.append(report)
         if "patient_id" in manifest:
             manifest["patient_id"] = manifest["patient_id"].fillna("")
         return manifest
-
-    manifest = writer.close(finish)
-    return Outcome(manifest, joined, False, begun, len(items))
 
 
 def prepare(item: Item, ecg: ECG | BadRecord, plan: Plan) -> Ready:
@@ -299,87 +308,3 @@ def _keys(item: Item, pattern: str) -> list[str]:
         if found:
             keys.insert(0, found.group(1) if found.groups() else found.group(0))
     return keys
-
-
-def _chunk(items: list[Item], plan: Plan) -> list[Ready]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wfdb and numpy warn where an issue is raised anyway
-        return [prepare(item, ecg, plan) for item, ecg in read(items, plan.reading)]
-
-
-def _chunks(items: list[Item]) -> Iterator[list[Item]]:
-    at = 0
-    while at < len(items):
-        size, first = CHUNK, items[at]
-        if first.member:
-            same = (first.root, first.path)
-            size = 1
-            while size < ARCHIVE_CHUNK and at + size < len(items):
-                after = items[at + size]
-                if (after.root, after.path) != same:
-                    break
-                size += 1
-        yield items[at : at + size]
-        at += size
-
-
-def prepared(items: list[Item], plan: Plan, workers: int = 0) -> Iterator[Ready]:
-    """Reads and prepares records: one result an item, in their order, whatever is wrong with them.
-
-    Args:
-        items: What to read.
-        plan: What shall become of them.
-        workers: Processes; 0 reads here. A record that takes its process down is named.
-    """
-    if workers < 1 or len(items) <= CHUNK:
-        for chunk in _chunks(items):
-            yield from _whole(chunk, _chunk(chunk, plan))
-        return
-    # spawn: the caller may hold threads, which a fork would leave in an unknown state
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
-    waiting: deque[tuple[list[Item], Future[list[Ready]]]] = deque()
-    left = _chunks(items)
-    try:
-        while True:
-            while len(waiting) < 4 * workers and (more := next(left, [])):
-                waiting.append((more, pool.submit(_chunk, more, plan)))
-            if not waiting:
-                return
-            chunk, future = waiting.popleft()
-            try:
-                yield from _whole(chunk, future.result())
-            except (
-                BrokenProcessPool
-            ):  # a record took its process down: find it, go on with the rest
-                pool.shutdown(wait=False, cancel_futures=True)
-                for item in chunk:
-                    yield _alone(item, plan, context)
-                pool = ProcessPoolExecutor(
-                    workers, mp_context=context, initializer=_leave_interrupts
-                )
-                waiting = deque((c, pool.submit(_chunk, c, plan)) for c, _ in waiting)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches the whole group; the parent alone answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _alone(item: Item, plan: Plan, context: Any) -> Ready:
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(_chunk, [item], plan).result()[0]
-        except BrokenProcessPool:
-            text = "the process that read it was killed, by a fault of a decoder or for its memory"
-            return Ready(item, None, issues=(bad("reader_crashed", text).issue,))
-
-
-def _whole(items: list[Item], results: list[Ready]) -> Iterator[Ready]:
-    """One result an item, in their order, also if a reader passed one over."""
-    by_id = {ready.item.record_id: ready for ready in results}
-    for item in items:
-        lost = Ready(item, None, issues=(bad("missing_file", "it was not found again").issue,))
-        yield by_id.get(item.record_id, lost)

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from ecgfast.data.records import DataError, age_years, identifier, sex_code
-from ecgfast.data.store_format import COLUMNS
+from ecgfast.data.store_format import COLUMNS, PAGE_COLUMNS
 
 PTBXL = "ptbxl_database.csv"
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 TEXT = {"dx", "rx", "hx", "sx", "scp_codes", "report"}  # codes are names, also single ones
-RESERVED = set(COLUMNS) - {"patient_id"}  # names that the manifest keeps for itself
+RESERVED = {*COLUMNS, *PAGE_COLUMNS} - {"patient_id"}  # names that the manifest keeps for itself
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a record is: leads by name, millivolts, and the issues that were found in it."""
+"""What a record is: an ECG or the picture of one, and the issues that were found in it."""
 
 from __future__ import annotations
 
@@ -97,6 +97,27 @@ class ECG:
     def seconds(self) -> float:
         """Duration."""
         return self.signal.shape[1] / self.fs
+
+
+@dataclass
+class Page:
+    """A picture of an ECG as read: upright, on white, nothing cut, nothing scaled.
+
+    Attributes:
+        pixels: (H, W, C) uint8, C 3 for red, green, blue, or 1 for grey.
+        form: What the file is: PNG, JPEG, TIFF, PDF.
+        record_id: Name of the record.
+        issues: What the reader noticed.
+        source: The file it came from, relative to the folder that was named.
+        source_sha256: Of the bytes of its file.
+    """
+
+    pixels: NDArray[np.uint8]
+    form: str
+    record_id: str = ""
+    issues: list[Issue] = field(default_factory=list)
+    source: str = ""
+    source_sha256: str = ""
 
 
 _BY_KEY = {lead.casefold(): lead for lead in LEADS} | {"di": "I", "dii": "II", "diii": "III"}

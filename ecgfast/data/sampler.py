@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -272,6 +272,13 @@ class Mixture(NamedTuple):
         return np.where(first, *drawn)
 
 
+class Drawn(Protocol):
+    """What partners are drawn from: ``Partners``, a ``Mixture``, or ``apart.Apart``."""
+
+    def draw(self, records: NDArray[np.int64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """A partner of each record, by a number in [0, 1); a record without one is its own."""
+
+
 class PairSampler:
     """An endless stream of batches of anchors and a partner of each: all anchors come first.
 
@@ -304,7 +311,7 @@ class PairSampler:
     def __init__(
         self,
         units: Lists,
-        partners: Partners | Mixture,
+        partners: Drawn,
         batch_size: int,
         *,
         seed: int,

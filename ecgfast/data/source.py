@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ecgfast.config import Signal
-from ecgfast.data.dataset import Records, patient_codes
+from ecgfast.config.pages import PageFit
+from ecgfast.data.dataset import PageRecords, Records, patient_codes
+from ecgfast.data.page_store import PageStore, open_store
 from ecgfast.data.records import DataError
 from ecgfast.data.split import half, listed, nested_fraction
 from ecgfast.data.store import ECGStore
@@ -108,11 +110,12 @@ class Source:
             store), and ``label`` if one was asked for.
             Records of a store are int16 and come with ``gain``, mV a step; made ones are mV.
         table: record_id, patient_id, and what else the manifests say.
-        signals: What each store holds, by its name.
+        signals: What each store of signals holds, by its name.
         synthetic: Whether any of it is made up.
         label: The column that was asked for, if one was.
         classes: The names that it takes, if it is one of names: ``label`` is a place among these.
         unknown: How many records were left out because their label is another name, by the name.
+        pages: What each store of pages holds. ``ecg`` is then a page (C, H, W) uint8, without gain.
     """
 
     dataset: Joined
@@ -122,6 +125,7 @@ class Source:
     label: str | None = None
     classes: tuple[str, ...] | None = None
     unknown: dict[str, int] = field(default_factory=dict)
+    pages: dict[str, PageFit] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -234,19 +238,53 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: 
     twice = {path for path in paths if list(paths).count(path) > 1}
     if twice:
         raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
-    stores = {f"store {path}": ECGStore.open(path) for path in paths}
+    stores = {f"store {path}": open_store(path) for path in paths}
+    pages = {name: store.fit for name, store in stores.items() if isinstance(store, PageStore)}
+    _check_alike(list(stores), pages)
     rows = [store.select(splits, label, text=text) for store in stores.values()]
     numbers = None if text else label
     pairs = list(zip(stores.values(), rows, strict=True))
-    parts = [Records(store, index, numbers) for store, index in pairs]
+    parts = [_records(store, index, numbers) for store, index in pairs]
     tables = [store.manifest.iloc[index] for store, index in pairs]
     shared = [n for n in tables[0].columns if all(n in table.columns for table in tables)]
     return Source(
         dataset=Joined(parts, np.arange(sum(map(len, parts)))),
         table=pd.concat([table[shared] for table in tables], ignore_index=True),
-        signals={name: store.signal for name, store in stores.items()},
+        signals={n: store.signal for n, store in stores.items() if isinstance(store, ECGStore)},
         synthetic=any(store.synthetic for store in stores.values()),
+        pages=pages,
     )
+
+
+def _records(
+    store: ECGStore | PageStore, index: NDArray[np.int64], label: str | None
+) -> Records | PageRecords:
+    if isinstance(store, PageStore):
+        return PageRecords(store, index, label)
+    return Records(store, index, label)
+
+
+def _check_alike(names: Sequence[str], pages: dict[str, PageFit]) -> None:
+    """Refuses signals beside pages, and pages that were made in different ways."""
+    if not pages:
+        return
+    signals = [name for name in names if name not in pages]
+    if signals:
+        raise DataError(
+            f"error[mixed_stores] {signals[0]} holds signals, {next(iter(pages))} pages: name "
+            "stores of one kind"
+        )
+    (first, mine), *others = pages.items()
+    for name, its in others:
+        theirs, ours = its.plain(), mine.plain()
+        differ = [
+            f"{key}: {theirs[key]} and {ours[key]}" for key in ours if theirs[key] != ours[key]
+        ]
+        if differ:
+            raise DataError(
+                f"error[mixed_stores] pages of {name} and {first} differ in {', '.join(differ)}: "
+                "convert the pictures again, alike"
+            )
 
 
 def _make(

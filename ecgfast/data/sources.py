@@ -123,7 +123,8 @@ def find(
         if not found:
             raise DataError(
                 f"error[no_records] {source} holds no record of format {reading.format}: "
-                "looked for .hea, or else .mat; text and archives need --format text"
+                "looked for .hea, or else .mat; text and archives need --format text, pictures "
+                "--format image (convert)"
             )
         items += found
     return with_ids(items)

@@ -38,11 +38,38 @@ def by_random(
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise DataError(f"error[split] fractions must sum to 1, got {fractions}")
-    whose = patients(manifest)
+    whose = _together(manifest)
     drawn = sorted(set(whose), key=lambda name: _draw(seed, name))
     ends = np.rint(np.cumsum(fractions) * len(drawn)).astype(int)
     part = np.searchsorted(ends, np.arange(len(drawn)), side="right")
     return whose.map({name: SPLITS[p] for name, p in zip(drawn, part, strict=True)})
+
+
+def _together(manifest: pd.DataFrame) -> pd.Series[str]:
+    """As :func:`patients`, but who share a recording or a page, whatever their ids, are one.
+
+    Copies that a store keeps (``duplicate_signal``, ``duplicate_image``, ``similar_image``) are
+    thereby in one part.
+    """
+    whose = patients(manifest)
+    copied = manifest["sha256"].duplicated(keep=False) & (manifest["sha256"] != "")
+    first = {name: name for name in whose}
+
+    def of(name: str) -> str:
+        while first[name] != name:
+            name = first[name]
+        return name
+
+    alike = [whose[copied].groupby(manifest["sha256"])]
+    if "copy_of" in manifest:
+        known = manifest["copy_of"].astype(str)
+        alike.append(whose.groupby(known.where(known != "", manifest["record_id"].astype(str))))
+    for groups in alike:
+        for _, copies in groups:
+            ends = sorted({of(name) for name in copies})
+            for other in ends[1:]:
+                first[other] = ends[0]
+    return whose.map(of)
 
 
 def by_fold(
@@ -90,7 +117,11 @@ def check_leaks(manifest: pd.DataFrame) -> None:
         DataError: split_leak, with how many and the first of them.
     """
     named = manifest[manifest["split"] != ""]
-    for what, key in (("patients", patients(named)), ("signals", named["sha256"])):
+    keys = [("patients", patients(named)), ("signals", named["sha256"])]
+    if "copy_of" in named:
+        own = named["record_id"].astype(str)
+        keys.append(("pictures", named["copy_of"].astype(str).where(named["copy_of"] != "", own)))
+    for what, key in keys:
         spread = named.groupby(key)["split"].unique()
         leaks = spread[spread.map(len) > 1]
         if len(leaks):

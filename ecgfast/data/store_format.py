@@ -29,6 +29,21 @@ COLUMNS = (
     "sha256",
     "source_sha256",
 )
+PAGE_COLUMNS = (
+    "record_id",
+    "patient_id",
+    "split",
+    "shard",
+    "row",
+    "height_source",
+    "width_source",
+    "form_source",
+    "copy_of",
+    "flags",
+    "source",
+    "sha256",
+    "source_sha256",
+)
 ISSUE_COLUMNS = ("record_id", "source", "issue", "severity", "place", "count", "total", "message")
 
 

@@ -46,6 +46,12 @@ def cohort_hash(table: pd.DataFrame, label: str) -> str:
     return digest.hexdigest()
 
 
+def records_hash(table: pd.DataFrame) -> str:
+    """SHA-256 of the records of a manifest in their order, by name and content."""
+    columns = [table[name].tolist() for name in ("record_id", "sha256") if name in table]
+    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
+
+
 def draw_subsets(
     table: pd.DataFrame,
     target: NDArray[np.float64],

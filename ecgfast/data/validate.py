@@ -12,6 +12,7 @@ import pandas as pd
 
 from ecgfast.data.checks import OF_RAW_SIGNALS, Limits, check
 from ecgfast.data.records import ECG, DataError, Issue
+from ecgfast.data.shards import ShardStore
 from ecgfast.data.split import check_leaks, patients
 from ecgfast.data.store import NAN, ECGStore
 from ecgfast.data.store_format import fingerprint, restore
@@ -142,7 +143,7 @@ def validate(
     return found
 
 
-def read_rejected(store: ECGStore) -> pd.DataFrame:
+def read_rejected(store: ShardStore) -> pd.DataFrame:
     """rejected.csv as a table; empty if the store has none."""
     path = store.path / "rejected.csv"
     if not path.is_file():
