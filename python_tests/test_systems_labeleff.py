@@ -14,6 +14,7 @@ from ecgfast.cli import main
 from ecgfast.cli.labeleff import gathered
 from ecgfast.config import Encoder, Signal
 from ecgfast.config.labeleff import Config, start_of
+from ecgfast.data.source import open_source
 from ecgfast.data.split import by_random
 from ecgfast.data.store import ECGStore
 from ecgfast.data.store_format import write_manifest
@@ -22,7 +23,7 @@ from ecgfast.data.tables import read_table
 from ecgfast.report.label_efficiency import ratios
 from ecgfast.systems import label_starts
 from ecgfast.systems.parts import make_encoder
-from ecgfast.train.checkpoint import save_encoder
+from ecgfast.train.checkpoint import load_contract, save_encoder
 from ecgfast.train.contract import Contract, Records
 from python_tests.conftest import shared_data
 
@@ -97,6 +98,27 @@ def whole(store, runs, tmp_path_factory):
 def starts(runs):
     words = ["--init", f"ssl={runs}/ssl-{{seed}}", "supervised=random@full", "random"]
     return [*words, "--init", f"probe={runs}/ssl-0,{runs}/ssl-1@probe", "--init=dtw-knn"]
+
+
+def test_random_weights_have_the_shape_of_the_first_run_and_the_dropout_asked_for(store, runs):
+    config = Config(label="mpcwp", encoder=Encoder(dropout=0.3))
+    train = open_source([str(store)], ("train",), signal=SIGNAL, patients=0)
+    contracts = {"first": load_contract(runs / "ssl-0")}
+    network = label_starts.network_of(config, contracts, train)
+    assert network.encoder == Encoder(width=4, embedding_dim=8, dropout=0.3)
+
+
+def test_sweeps_of_other_labels_share_embeddings_and_distances(store, runs, tmp_path):
+    kept = ["--keep", tmp_path / "kept", "--fractions", "1", "--init", f"ssl={runs}/ssl-0"]
+    kept += ["--init", "dtw-knn"]
+    one = sweep(store, tmp_path / "one", *CLASS, *kept)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
+    assert {path.relative_to(tmp_path).parts[1] for path in files} == {"embeddings", "distances"}
+    other = sweep(store, tmp_path / "other", "--label", "lvef", *kept)
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.npz")}
+    assert again == files
+    assert (one["label"], other["label"]) == ("mpcwp", "lvef")
+    assert not (tmp_path / "other" / "embeddings").exists()
 
 
 def test_every_start_sees_the_same_nested_patients(whole, store):

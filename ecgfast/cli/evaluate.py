@@ -69,6 +69,14 @@ def options(parser: Parser) -> None:
     parser.add_argument(
         "--keep", type=str, nargs="*", default=[], help="more columns to write beside the scores"
     )
+    parser.add_argument(
+        "--layouts",
+        type=str,
+        nargs="*",
+        default=[],
+        help="for runs that see pages: draw the records in each of these, too: 12x1, 6x2, 3x4, "
+        "3x4+1, 3x4+3, or 3x4-shuffled:7",
+    )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws of patients")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument(
@@ -124,6 +132,7 @@ def run(words: Namespace) -> None:
                 against=tuple(words.against),
                 order=order,
                 keep=tuple(words.keep),
+                layouts=tuple(words.layouts),
                 workers=words.workers,
             )
         )
@@ -176,7 +185,7 @@ def _command(words: Namespace) -> str:
     for name, usual_number in (("least_share", 0.05), ("least_patients", 30)):
         if words[name] != usual_number:
             line += [f"--{name}", f"{words[name]:g}"]
-    for name in ("keep", "against"):
+    for name in ("keep", "against", "layouts"):
         if words[name]:
             line += [f"--{name}", *words[name]]
     return shlex.join(line)
@@ -232,6 +241,7 @@ def _print(facts: dict[str, Any]) -> None:
         _print_seeds,
         _print_visits,
         _print_comparisons,
+        _print_layouts,
         _print_shift,
     ):
         print_part(facts)
@@ -299,6 +309,22 @@ def _print_comparisons(facts: dict[str, Any]) -> None:
             p = (_p(row["p"]), _p(row["p_holm"]), row["test"])
             lines.append((row["name"], other["against"], _text(row["estimate"]), _bounds(row), *p))
     _table(lines, left=(0, 1, 3, 6))
+
+
+def _print_layouts(facts: dict[str, Any]) -> None:
+    if "layouts" not in facts:
+        return
+    own = facts["layouts"]["own"]
+    head = ("layout", "drawn in", "metric", "estimate", "95 % interval", f"minus {own}", "", "p")
+    lines = [head]
+    for row in facts["layouts"]["rows"]:
+        change = row["difference"]
+        less = ("", "", "")
+        if change is not None:
+            less = (_text(change["estimate"], "+.3f"), _bounds(change), _p(change["p"]))
+        named = (row["layout"], row["trained"], row["name"])
+        lines.append((*named, _text(row["estimate"]), _bounds(row), *less))
+    _table(lines, left=(0, 1, 2, 4, 6))
 
 
 def _print_shift(facts: dict[str, Any]) -> None:

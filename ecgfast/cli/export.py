@@ -46,6 +46,8 @@ def run(words: Namespace) -> None:
         import onnxruntime  # noqa: F401  before any work: it may not be there
         import onnxscript  # noqa: F401
     model = load(words.run)
+    if words.to == "onnx":
+        export.refuse_pages(model)
     names = export.export_folder(model, out)
     print(f"wrote    {out}/{{{','.join(names)}}}")
     print(f'next     model = ecgfast.load("{out}"); model(ecg)["embedding"]')

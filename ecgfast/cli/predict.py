@@ -1,4 +1,4 @@
-"""Say what a run makes of ECG files: a value or a probability, with an interval."""
+"""Say what a run makes of ECG files and pictures: a value or a probability, with an interval."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from ecgfast.cli.convert import planned, reading_options, shaping_options
+from ecgfast.cli.convert import (
+    page_options,
+    page_plan,
+    planned,
+    reading_options,
+    shaping_options,
+)
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
 
@@ -32,7 +38,8 @@ def options(parser: Parser) -> None:
         "path",
         type=str,
         nargs="+",
-        help="ECG files (.hea, .mat, .txt, .csv, archives of text), folders of them, or stores",
+        help="ECG files (.hea, .mat, .txt, .csv, archives of text), folders of them, or stores; of "
+        "a run that sees pages also pictures (.png, .jpg, .tif, .pdf)",
     )
     parser.add_argument(
         "--ensemble", type=str, nargs="*", default=[], help="further runs: scores are averaged"
@@ -42,6 +49,7 @@ def options(parser: Parser) -> None:
     using_options(parser)
     reading_options(parser)
     shaping_options(parser)
+    page_options(parser)
 
 
 def using_options(parser: Parser) -> None:
@@ -111,7 +119,8 @@ def progress(
 
 
 def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator[Any]:
-    from ecgfast.systems.files import find_files
+    from ecgfast.systems.files import find_pictures
+    from ecgfast.systems.pages import fit_of
     from ecgfast.systems.predict_files import predict_files, predict_store
 
     plan = planned(words, models[0].signal)
@@ -120,8 +129,14 @@ def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator
     for store in stores:
         yield from progress(predict_store(models, store, **how), "predict")
     if files := [path for path in words.path if path not in stores]:
-        found = find_files(files, plan.reading)
-        yield from progress(predict_files(models, found, plan, **how), "predict", len(found))
+        contract = models[0].contract
+        found, pictures = find_pictures(files, plan.reading, contract)
+        if len(found):
+            yield from progress(predict_files(models, found, plan, **how), "predict", len(found))
+        if len(pictures):
+            plan = page_plan(words, vars(fit_of(contract)))
+            rows = predict_files(models, pictures, plan, **how)
+            yield from progress(rows, "predict", len(pictures))
 
 
 def _facts(words: Namespace, models: list[Any], interval: Any, why: str) -> dict[str, Any]:
@@ -203,7 +218,8 @@ def _print_head(facts: dict[str, Any], models: list[Any]) -> None:
     runs = ", ".join(one["run"] for one in facts["runs"])
     print(f"run      {runs}" + (f" (mean of {len(models)})" if len(models) > 1 else ""))
     print(f"gives    {_what(task)}")
-    print(f"expects  {describe(models[0].contract)}: {' '.join(models[0].signal.leads)}")
+    leads = "" if models[0].contract.pages else f": {' '.join(models[0].signal.leads)}"
+    print(f"expects  {describe(models[0].contract)}{leads}")
     if interval:
         unit = f" {task['unit']}" if task["unit"] else ""
         where = ", ".join(interval["stores"]) or "the SYNTHETIC cohort"

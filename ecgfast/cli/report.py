@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,8 @@ from ecgfast.cli.errors import Fail, nearest
 from ecgfast.cli.parser import Parser
 
 if TYPE_CHECKING:
+    from ecgfast.report.card import Finding
     from ecgfast.report.contents import Contents, DataCard, Evaluation, Example, Training
-
 
 MOST_CHECKED = 5000  # records of a made store that are checked for the page: some seconds
 
@@ -73,6 +74,7 @@ def _contents(words: Namespace, folder: Path) -> Contents:
     records = _Records(stores, contract, int(data.get("patients") or 400))
     part = str(facts.get("split") or words.split)
     examples, why = _examples(records, evaluation, part, words.examples)
+    examples = _seen(folder, contract, examples)
     kept = list(evaluation.predictions) if evaluation else []
     for name in words.colours:
         if name not in kept:
@@ -95,6 +97,67 @@ def _contents(words: Namespace, folder: Path) -> Contents:
         colours=tuple(words.colours),
         neighbours=_neighbours(records, evaluation, part) if examples else [],
     )
+
+
+class _Records:
+    """The records behind a run, if they can still be opened."""
+
+    def __init__(self, stores: list[str], contract: dict[str, Any], patients: int) -> None:
+        self.stores, self.patients = stores, patients
+        signal = contract.get("signal") or {}
+        self.leads = tuple(str(name) for name in signal.get("leads", ()))
+        self.fs, self.seconds = float(signal.get("fs", 0)), float(signal.get("seconds", 0))
+
+    def open(self, splits: tuple[str, ...]) -> Any:
+        from ecgfast.config import Signal
+        from ecgfast.data.source import open_source
+
+        signal = Signal(leads=self.leads, fs=self.fs, seconds=self.seconds)
+        return open_source(self.stores, splits, signal=signal, patients=self.patients)
+
+
+def _card(records: _Records, label: str | None) -> DataCard:
+    """Origin, parts and issues; without the parts, and why, where records are gone."""
+    from ecgfast.data.records import DataError
+    from ecgfast.report.card import issue_rows, split_rows
+    from ecgfast.report.contents import DataCard
+
+    origin = f"The SYNTHETIC cohort of {records.patients} made patients."
+    if records.stores:
+        origin = f"Store: {', '.join(records.stores)}."
+    try:
+        source = records.open(("all", "test"))
+    except DataError as error:
+        return DataCard(origin=origin, missing=str(error))
+    columns = {name: source.column(name) for name in source.table.columns}
+    issues = issue_rows(found for store in records.stores for found in _found(Path(store)))
+    return DataCard(origin=origin, splits=split_rows(columns, label), issues=issues)
+
+
+def _found(store: Path) -> list[Finding]:
+    """As the conversion wrote them down."""
+    from ecgfast.data.page_store import PageStore, open_store
+    from ecgfast.data.validate import validate
+    from ecgfast.report.card import Finding
+
+    found = []
+    for kind, name in (("rejected", "rejected.csv"), ("kept", "issues.csv")):
+        path = store / name
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    record = row["record_id"] or row["source"]
+                    found.append(Finding(str(store), kind, record, row["issue"], row["message"]))
+    if found:
+        return found
+    opened = open_store(store)
+    if isinstance(opened, PageStore) or not opened.synthetic or len(opened) > MOST_CHECKED:
+        return []
+    # nobody converted a made store, so nobody has checked its records yet
+    return [
+        Finding(str(store), "kept", record, issue.name, issue.message)
+        for record, issue in validate(opened).issues
+    ]
 
 
 def _evaluation(folder: Path, split: str) -> Evaluation | None:
@@ -135,123 +198,6 @@ def _trainings(folder: Path, config: dict[str, Any]) -> list[Training]:
     return [read_training("Pre-training", found), own]
 
 
-class _Records:
-    """The records behind a run, if they can still be opened."""
-
-    def __init__(self, stores: list[str], contract: dict[str, Any], patients: int) -> None:
-        self.stores, self.patients = stores, patients
-        signal = contract.get("signal") or {}
-        self.leads = tuple(str(name) for name in signal.get("leads", ()))
-        self.fs, self.seconds = float(signal.get("fs", 0)), float(signal.get("seconds", 0))
-
-    def open(self, splits: tuple[str, ...]) -> Any:
-        from ecgfast.config import Signal
-        from ecgfast.data.source import open_source
-
-        signal = Signal(leads=self.leads, fs=self.fs, seconds=self.seconds)
-        return open_source(self.stores, splits, signal=signal, patients=self.patients)
-
-
-def _card(records: _Records, label: str | None) -> DataCard:
-    from ecgfast.data.records import DataError
-    from ecgfast.report.contents import DataCard
-
-    origin = f"The SYNTHETIC cohort of {records.patients} made patients."
-    if records.stores:
-        origin = f"Store: {', '.join(records.stores)}."
-    try:
-        source = records.open(("all", "test"))
-    except DataError as error:
-        return DataCard(origin=origin, missing=str(error))
-    columns = {name: source.column(name) for name in source.table.columns}
-    splits = [_split(name, columns, label) for name in _names(columns["split"])]
-    return DataCard(origin=origin, splits=splits, issues=_issues(records.stores))
-
-
-def _names(split: Any) -> list[str]:
-    """Parts in the order of work, then others, then records that are in none."""
-    there = {str(name) for name in split}
-    usual = [name for name in ("train", "val", "test") if name in there]
-    return usual + sorted(there - set(usual) - {""}) + ([""] if "" in there else [])
-
-
-def _split(name: str, columns: dict[str, Any], label: str | None) -> dict[str, Any]:
-    """One row of the data card."""
-    import numpy as np
-
-    from ecgfast.report.words import quantity
-
-    inside = columns["split"].astype(str) == name
-
-    def numbers(column: str) -> Any:
-        if column not in columns or columns[column].dtype.kind not in "biuf":
-            return np.zeros(0)
-        values = columns[column][inside].astype(np.float64)
-        return values[np.isfinite(values)]
-
-    age, male, labels = numbers("age"), numbers("sex"), numbers(label or "")
-    called, unit = quantity(label or "")
-    words = "not known"
-    if label and len(labels) and np.isin(labels, (0, 1)).all():
-        words = f"{called}: {int(labels.sum()):,} of {len(labels):,} are 1"
-    elif label and len(labels):
-        words = f"{called} {labels.mean():.1f} ± {labels.std():.1f} {unit} (n = {len(labels):,})"
-    patients = columns["patient_id"][inside].astype(str)
-    named = patients[~np.isin(patients, ("", "None", "nan"))]
-    return {
-        "split": name or "in no part",
-        "records": int(inside.sum()),
-        "patients": len(np.unique(named)) + len(patients) - len(named),
-        "age": f"{age.mean():.0f} ± {age.std():.0f}" if len(age) else "not known",
-        "male": f"{100 * male.mean():.0f} %" if len(male) else "not known",
-        "label": words,
-    }
-
-
-def _issues(stores: list[str]) -> list[dict[str, Any]]:
-    """What was flagged and what was rejected, by the name of the issue: counts of records."""
-    counted: dict[str, dict[str, Any]] = {}
-    for store in stores:
-        for kind, record, issue, message in _found(Path(store)):
-            fresh: dict[str, Any] = {"kept": set(), "rejected": set(), "example": message}
-            counted.setdefault(issue, fresh)[kind].add((store, record))
-    rows = [
-        {
-            "issue": issue,
-            "kept": len(line["kept"]),
-            "rejected": len(line["rejected"]),
-            "example": line["example"],
-        }
-        for issue, line in counted.items()
-    ]
-    return sorted(rows, key=lambda line: (-line["rejected"], -line["kept"], line["issue"]))
-
-
-def _found(store: Path) -> list[tuple[str, str, str, str]]:
-    """Kind, record, issue and message, as the conversion wrote them down."""
-    found = []
-    for kind, name in (("rejected", "rejected.csv"), ("kept", "issues.csv")):
-        path = store / name
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                found += [
-                    (kind, row["record_id"] or row["source"], row["issue"], row["message"])
-                    for row in csv.DictReader(file)
-                ]
-    if found:
-        return found
-    from ecgfast.data.store import ECGStore
-    from ecgfast.data.validate import validate
-
-    opened = ECGStore.open(store)
-    if not opened.synthetic or len(opened) > MOST_CHECKED:
-        return []
-    # nobody converted a made store, so nobody has checked its records yet
-    return [
-        ("kept", record, issue.name, issue.message) for record, issue in validate(opened).issues
-    ]
-
-
 def _examples(
     records: _Records, evaluation: Evaluation | None, split: str, count: int
 ) -> tuple[list[Example], str]:
@@ -267,6 +213,8 @@ def _examples(
         source = records.open((split,))
     except DataError as error:
         return [], str(error)
+    if source.pages:
+        return [], "these records are pictures of pages, of which no samples are known"
     place = {str(name): i for i, name in enumerate(source.column("record_id"))}
     examples = []
     for kind, record, words in _choose(evaluation, count):
@@ -283,6 +231,21 @@ def _examples(
                 )
             )
     return examples, "" if examples else "none of the scored records is in the store any more"
+
+
+def _seen(folder: Path, contract: dict[str, Any], examples: list[Example]) -> list[Example]:
+    """The same ECGs, with what a network for pages looks at."""
+    if (contract.get("model") or {}).get("class") != "PageEncoder" or not examples:
+        return examples
+    from ecgfast.systems.seen import looked_at
+
+    found = looked_at(folder, [example.ecg for example in examples])
+    if found is None:
+        return examples
+    return [
+        replace(example, page=page, heat=heat)
+        for example, page, heat in zip(examples, found.pages, found.maps, strict=True)
+    ]
 
 
 def _neighbours(

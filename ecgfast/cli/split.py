@@ -34,10 +34,10 @@ def options(parser: Parser) -> None:
 def run(words: Namespace) -> None:
     """Writes the splits into the manifest, unless a patient would be in two of them."""
     from ecgfast.data import split
-    from ecgfast.data.store import ECGStore
+    from ecgfast.data.page_store import PageStore, open_store
     from ecgfast.data.store_format import write_manifest
 
-    store = ECGStore.open(words.store)
+    store = open_store(words.store)
     manifest = store.manifest.copy()
     if words.scheme == "random":
         fractions = _numbers(words.fractions, "--fractions", float)
@@ -69,7 +69,10 @@ def run(words: Namespace) -> None:
     alone = int((manifest["patient_id"] == "").sum())
     if alone:
         print(f"note     {alone} records have no patient id; each was taken as its own patient")
-    print(f"next     ecgfast pretrain ssl-dml --data.paths {words.store} --data.splits train")
+    way = "pretrain ssl-dml --data.splits train"
+    if isinstance(store, PageStore):
+        way = "finetune --init RUN --task classification --label NAME"
+    print(f"next     ecgfast {way} --data.paths {words.store}")
 
 
 def _numbers(text: str, option: str, kind: type[int] | type[float]) -> list[float]:

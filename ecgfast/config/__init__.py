@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ecgfast.config.pages import PageNet
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 QUANTITIES = {  # of labels by column: how they are called, and their unit
     "mpcwp": ("mPCWP", "mmHg"),
@@ -278,6 +280,7 @@ class Labelled:
 
     Attributes:
         init: Folder of a pretrained encoder; empty starts from random weights.
+        page: A network for pages in place of the one for signals, where there is no init.
         data: Where records come from; its splits are the ones to train on.
         validation: Part that chooses the weights to keep; empty needs keep=last.
         label: Column of the manifest.
@@ -305,6 +308,7 @@ class Labelled:
     """
 
     init: str = ""
+    page: PageNet = field(default_factory=lambda: PageNet(net="none"))
     data: Store = field(default_factory=Store)
     validation: str = "val"
     label: str = "mpcwp"
@@ -324,6 +328,8 @@ class Labelled:
     dropout_at_test: bool = False
 
     def __post_init__(self) -> None:
+        if self.init and self.page.net != "none":
+            raise ValueError("page is a network that begins anew; init brings its own: leave one")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
         for name in ("validate_every", "patience", "hidden"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ecgfast.config import Augment, Encoder, Fit, Labelled, Optim, Signal
+from ecgfast.config.pages import PageViews
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +17,21 @@ class Config(Labelled):
         signal: The signal contract; with init, the encoder's own holds and a different one is
             refused.
         freeze: Train the head alone (linear probe).
+        freeze_steps: Train the head alone for the first so many steps, then all.
+        freeze_norms: Leave the encoder's batch norms as the pretraining left them.
         loss: Of a regression, on errors in units of the training labels' standard deviation (of the
             label, without zscore): their mean square; the Huber loss, which bends at 1; or the root
             of the mean square of a batch.
         head_lr: Learning rate of the head; none is that of optim.
+        encoder_lr: Learning rate of the encoder, of its last stage with a layer_decay; none is that
+            of optim. All rates follow the schedule of optim.
         layer_decay: Factor of the learning rate from each stage of the encoder to the one below
             it; 1 moves all alike.
         augment: What training sees in place of a record; validation and test see the record.
+        draw: Of a network for pages: alike draws training records as it draws all; anew as views
+            say, and validation and test as it draws all. Of records that are pages already anew
+            draws the faults of a scan alone.
+        views: How a training record is drawn anew.
         encoder: The network; with init all but its dropout is that of the pretraining.
         optim: How the parameters move.
         fit: How long, on what, and where to.
@@ -30,10 +39,15 @@ class Config(Labelled):
 
     signal: Signal = field(default_factory=lambda: Signal(band=(0.5, 40.0)))
     freeze: bool = False
+    freeze_steps: int = 0
+    freeze_norms: bool = False
     loss: Literal["mse", "huber", "rmse"] = "mse"
     head_lr: float | None = None
+    encoder_lr: float | None = None
     layer_decay: float = 1.0
     augment: Augment = field(default_factory=Augment)
+    draw: Literal["alike", "anew"] = "alike"
+    views: PageViews = field(default_factory=PageViews)
     encoder: Encoder = field(default_factory=Encoder)
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4, weight_decay=0.0))
     fit: Fit = field(default_factory=lambda: Fit(steps=2_000, batch_size=64, out="runs/finetune"))
@@ -42,7 +56,19 @@ class Config(Labelled):
         super().__post_init__()
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
-        if self.head_lr is not None and self.head_lr <= 0:
-            raise ValueError(f"head_lr must be positive, got {self.head_lr}")
+        for name in ("head_lr", "encoder_lr"):
+            rate = getattr(self, name)
+            if rate is not None and rate <= 0:
+                raise ValueError(f"{name} must be positive, got {rate}")
         if self.freeze and self.layer_decay != 1:
             raise ValueError("layer_decay moves the encoder, which freeze holds still")
+        if self.freeze and (self.freeze_steps or self.encoder_lr is not None):
+            raise ValueError(
+                "freeze_steps and encoder_lr are for an encoder that moves later; freeze holds it "
+                "still: leave one of them out"
+            )
+        if not 0 <= self.freeze_steps < self.fit.steps:
+            raise ValueError(
+                f"freeze_steps must lie in [0, fit.steps = {self.fit.steps}), got "
+                f"{self.freeze_steps}: --freeze true holds the encoder still to the end"
+            )

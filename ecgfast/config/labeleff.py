@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ecgfast.config import Augment, Encoder, Fit, Optim, Signal, Store
+from ecgfast.config.pages import PageNet
 
 HOWS = ("probe", "logistic", "full")
 NEIGHBOURS = {
@@ -86,13 +87,25 @@ class Tune:
     Attributes:
         hidden: Width of the head's hidden layer; 0 is a linear head.
         head_dropout: Before the last layer.
+        class_weight: Of the loss of each class: none, balanced, or how many times a record of the
+            positive class counts.
+        freeze_steps: Of full: train the head alone for the first so many steps, then all.
+        freeze_norms: Of full: leave the encoder's batch norms as the pretraining left them.
+        encoder_lr: Of full: learning rate of the encoder; none is that of optim.
         augment: What training sees in place of a record.
+        draw: Of a network for pages: alike draws training records as it draws all; anew gives each
+            another layout and look every time.
         optim: How the parameters move.
     """
 
     hidden: int = 0
     head_dropout: float = 0.0
+    class_weight: Literal["none", "balanced"] | float = "none"
+    freeze_steps: int = 0
+    freeze_norms: bool = False
+    encoder_lr: float | None = None
     augment: Augment = field(default_factory=Augment)
+    draw: Literal["alike", "anew"] = "alike"
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-3, weight_decay=0.0, warmup_steps=20))
 
 
@@ -152,6 +165,7 @@ class Config:
         fractions: Shares of the patients; each lies in the next larger one.
         seeds: How many; seed s draws the same patients for all starts, and all else in training.
         encoder: The network of random weights; where there are runs, the one of the first is taken.
+        page: The same, of a network for pages; with weights, random begins from these.
         probe: How a linear head is trained.
         full: How the whole network is trained.
         neighbours: How neighbours vote.
@@ -161,6 +175,8 @@ class Config:
             several), mae for a value.
         bootstrap: Draws of test patients.
         keep_runs: Keeps the folders of probe and full, weights included.
+        keep: Folder of embeddings and distances, which sweeps of other labels on the same records
+            may share; empty is the one of the sweep.
         out: Folder of the sweep; an interrupted one goes on.
     """
 
@@ -177,6 +193,7 @@ class Config:
     fractions: tuple[float, ...] = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
     seeds: int = 5
     encoder: Encoder = field(default_factory=Encoder)
+    page: PageNet = field(default_factory=lambda: PageNet(net="none"))
     probe: Tune = field(default_factory=Tune)
     full: Tune = field(
         default_factory=lambda: Tune(
@@ -191,6 +208,7 @@ class Config:
     metric: str = ""
     bootstrap: int = 1000
     keep_runs: bool = False
+    keep: str = ""
     out: str = "runs/labeleff"
 
     def __post_init__(self) -> None:
@@ -211,6 +229,7 @@ class Config:
                 f"metric must be one of {', '.join(METRICS[self.task])} for a {self.task}, got "
                 f"{self.metric}"
             )
+        self._check_phases()
         names = [start.name for start in self.starts()]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"init names {twice[0]} more than once")
@@ -222,6 +241,19 @@ class Config:
                 )
         if self.reference and self.reference not in names:
             raise ValueError(f"reference {self.reference} is none of {', '.join(names)}")
+
+    def _check_phases(self) -> None:
+        probe, full = self.probe, self.full
+        if probe.freeze_steps or probe.freeze_norms or probe.encoder_lr is not None:
+            raise ValueError(
+                "probe holds the encoder still: freeze_steps, freeze_norms and encoder_lr are "
+                "words of full (--full.freeze_steps)"
+            )
+        if not 0 <= full.freeze_steps < self.fit.steps:
+            raise ValueError(
+                f"full.freeze_steps must lie in [0, fit.steps = {self.fit.steps}), got "
+                f"{full.freeze_steps}"
+            )
 
     def starts(self) -> list[Start]:
         """What is compared, the first being the reference unless another is named."""

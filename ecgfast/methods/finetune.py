@@ -31,10 +31,14 @@ class Finetune(Method):
         loss: Of a regression, on errors in units of the head's scale.
         class_weights: What a record of each class counts, ``(C,)``.
         freeze: Trains the head alone; the encoder stays in eval mode, batch norms included.
+        freeze_steps: The same for the first so many steps of the run; then all is trained.
+        freeze_norms: The encoder's batch norms stay as they are, also when the rest moves.
         dropout_at_test: Leaves the head's dropout on at test, as published (defect B7).
-        layer_decay: The encoder's last stage learns at so many times the head's rate, the one below
-            at so many times that, down to the first. The encoder names its ``stages``.
+        layer_decay: Each stage of the encoder learns at so many times the rate of the one above it,
+            the last at so many times that of ``optim``, or at ``encoder_lr``. The encoder names its
+            ``stages``.
         head_lr: Learning rate of the head, where it is not that of ``optim``.
+        encoder_lr: That of the encoder, or of its last stage. Both follow the schedule of the run.
         augment: What training sees in place of a record; None: the record.
         optim: How the parameters move.
     """
@@ -49,9 +53,12 @@ class Finetune(Method):
         loss: Loss = "mse",
         class_weights: Tensor | None = None,
         freeze: bool = False,
+        freeze_steps: int = 0,
+        freeze_norms: bool = False,
         dropout_at_test: bool = False,
         layer_decay: float = 1.0,
         head_lr: float | None = None,
+        encoder_lr: float | None = None,
         augment: nn.Module | None = None,
         optim: Optim,
     ) -> None:
@@ -60,16 +67,24 @@ class Finetune(Method):
         self.head: nn.Module = head
         self.task = Task(task, threshold=threshold, loss=loss, class_weights=class_weights)
         self.freeze_encoder = freeze
+        self.freeze_steps = freeze_steps
+        found = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.still = [norm.requires_grad_(False) for norm in found] if freeze_norms else []
         self.dropout_at_test = dropout_at_test
         self.layer_decay = layer_decay
         self.head_lr = head_lr
+        self.encoder_lr = encoder_lr
         self.augment = augment
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder stands still at this step."""
+        return self.freeze_encoder or self.global_step < self.freeze_steps
 
     def train(self, mode: bool = True) -> Finetune:
         """As any module, but a frozen encoder stays in eval mode (and dropout on, for B7)."""
         super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
+        self._settle()
         if self.dropout_at_test:
             for module in self.head.modules():
                 if isinstance(module, nn.Dropout):
@@ -79,13 +94,14 @@ class Finetune(Method):
     def rates(self) -> list[tuple[float, list[nn.Parameter]]]:
         """The head first; then, if their rates differ, the encoder's stages from the last on."""
         base = 1.0 if self.head_lr is None else self.head_lr / self.optim.lr
-        if base == 1.0 and self.layer_decay == 1.0:
+        last = self.layer_decay if self.encoder_lr is None else self.encoder_lr / self.optim.lr
+        if base == last == self.layer_decay == 1.0:
             return super().rates()
         head = [p for p in self.head.parameters() if p.requires_grad]
         encoder: Any = self.encoder
         stages = [encoder] if self.layer_decay == 1.0 else reversed(encoder.stages())
         below = [[p for p in stage.parameters() if p.requires_grad] for stage in stages]
-        groups = [(self.layer_decay ** (i + 1), part) for i, part in enumerate(below) if part]
+        groups = [(last * self.layer_decay**i, part) for i, part in enumerate(below) if part]
         return [(base, head), *groups]
 
     def forward(self, ecg: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,12 +114,15 @@ class Finetune(Method):
             Values in the label's unit or logits ``(N,)``, or logits of several classes ``(N, C)``;
             and embeddings ``(N, D)``.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+        still = self.freeze_encoder or (self.frozen and not self._several)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not still):
             embeddings = self.embed(ecg)
         return self.task.output(self.head(embeddings)), embeddings.float()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the records that have a label; 0 where none has."""
+        if self.freeze_steps:  # the phase depends on the step alone: a run that resumes is in it
+            self._settle()
         ecg = batch["ecg"] if self.augment is None else self.augment(batch["ecg"])
         output, _ = self(ecg)
         label = batch["label"]
@@ -111,6 +130,12 @@ class Finetune(Method):
         labelled = (~label.isnan()).float().mean()
         self.log_dict({"loss": loss.detach(), "labelled": labelled})
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """An encoder that stands still has no gradient, neither to clip nor to step by."""
+        if self.frozen:
+            for parameter in self.encoder.parameters():
+                parameter.grad = None
 
     def losses(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss of every record, ``(N,)``; NaN where there is no label, with a gradient of zero."""
@@ -136,6 +161,17 @@ class Finetune(Method):
         output, embeddings = self(batch["ecg"])
         known = {name: column for name, column in batch.items() if name != "ecg"}
         return {**known, "score": self.task.score(output), "embedding": embeddings}
+
+    def _settle(self) -> None:
+        """Brings what stands still into eval mode, and the rest of the encoder into the run's."""
+        self.encoder.train(self.training and not self.frozen)
+        for norm in self.still:
+            norm.eval()
+
+    @property
+    def _several(self) -> bool:
+        """Processes that share gradients; these wait for one of every parameter that may move."""
+        return self._trainer is not None and self._trainer.world_size > 1
 
     @property
     def _scale(self) -> Any:

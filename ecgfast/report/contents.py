@@ -79,6 +79,8 @@ class Example:
         ecg: ``(L, T)`` mV, NaN where nothing was recorded.
         leads: Names.
         fs: Hz.
+        page: ``(H, W, 3)`` uint8, as a network that sees pages has it, larger; None for others.
+        heat: ``(h, w)`` from 0 to 1, where on it the score comes from.
     """
 
     kind: str
@@ -87,6 +89,8 @@ class Example:
     ecg: NDArray[np.floating[Any]]
     leads: tuple[str, ...]
     fs: float
+    page: NDArray[np.uint8] | None = None
+    heat: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from ecgfast.report.contents import Contents, Evaluation, Training
 from ecgfast.report.learning import learning_curves
 from ecgfast.report.maps import embedding_map
 from ecgfast.report.paper import ecg_page
+from ecgfast.report.seen import seen_page
 from ecgfast.report.strips import strips
 from ecgfast.report.style import Picture
 
@@ -346,6 +347,14 @@ def _examples(contents: Contents) -> list[dict[str, Any]]:
                 example.ecg,
                 example.leads,
                 example.fs,
+                title=f"Record {example.record_id}",
+                synthetic=contents.synthetic,
+            ),
+            "seen": None
+            if example.page is None or example.heat is None
+            else seen_page(
+                example.page,
+                example.heat,
                 title=f"Record {example.record_id}",
                 synthetic=contents.synthetic,
             ),

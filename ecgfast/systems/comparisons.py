@@ -46,7 +46,7 @@ def comparisons(
         if facts["task"] == "classification":
             told, _ = thresholds_of(asked, (run,), contract.task, stores)
             threshold = told["threshold"]
-        rows = _differences(asked, facts, found, other["score"], threshold)
+        rows = differences_of(asked, facts, found, other["score"], threshold)
         results.append({"against": run, "threshold": threshold, "metrics": rows})
     for place in range(len(results[0]["metrics"])):
         same = [one["metrics"][place] for one in results]
@@ -68,7 +68,7 @@ def _same_question(run: str, mine: Contract, other: str) -> None:
             )
 
 
-def _differences(
+def differences_of(
     asked: Asked, facts: Facts, found: Found, other: NDArray[Any], threshold: float | None
 ) -> list[dict[str, Any]]:
     """Rows of this one minus the other; of an AUROC, p is DeLong's."""

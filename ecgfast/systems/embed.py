@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from ecgfast.data.convert import Plan
 from ecgfast.data.source import Source, open_source
-from ecgfast.data.store_format import COLUMNS, NAN
+from ecgfast.data.store_format import COLUMNS, NAN, PAGE_COLUMNS
 from ecgfast.data.tables import read_table, write_table
 from ecgfast.systems.files import Found, batches, file_of, plan_for, tensors
 from ecgfast.systems.model import Model
@@ -70,7 +70,8 @@ def embed_stores(
         DataError: There are no such records.
     """
     source = open_source(stores, splits, signal=model.signal, patients=patients)
-    check_source(source, model.signal)
+    contract = model.contract
+    check_source(source, model.signal, model=contract.model, pages=contract.pages)
     out = _begin(out)
     loader = DataLoader(source.dataset, batch_size=batch_size, num_workers=workers)
     wrapped: Iterable[Any] = progress(loader, len(loader)) if progress else loader
@@ -138,7 +139,8 @@ def embed_files(
             )
             if not good:
                 continue
-            file.write(state.rows(model, ecg.numpy(), gain.numpy()))
+            steps = None if gain is None else gain.numpy()
+            file.write(state.rows(model, ecg.numpy(), steps))
             for ready in (batch[place] for place in good):
                 columns["record_id"].append(ready.item.record_id)
                 columns["patient_id"].append(ready.labels.get("patient_id", ""))
@@ -220,6 +222,7 @@ class _State:
     def rows(self, model: Model, ecg: NDArray[Any], gain: NDArray[np.float32] | None) -> bytes:
         """Embeddings of a batch, as they are written; a record of gaps alone is a row of NaN."""
         embeddings: NDArray[np.float32] = model.embed(ecg, gain).cpu().numpy()
+        ecg = ecg.reshape(*ecg.shape[:2], -1)  # of a page: colours and pixels
         gap = (ecg == NAN) if gain is not None else ~np.isfinite(ecg)
         low, high = (-32768, 32767) if gain is not None else (-np.inf, np.inf)
         top, bottom = np.where(gap, low, ecg).max(axis=2), np.where(gap, high, ecg).min(axis=2)
@@ -243,7 +246,8 @@ def _begin(out: str | Path) -> Path:
 
 def _columns(source: Source) -> dict[str, NDArray[Any]]:
     """Ids and labels of a manifest, without where samples lie."""
-    names = [n for n in source.table.columns if n in KEPT or n not in COLUMNS]
+    about = {*COLUMNS, *PAGE_COLUMNS}
+    names = [n for n in source.table.columns if n in KEPT or n not in about]
     return {str(name): source.column(name) for name in names}
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast import eval as scores
-from ecgfast.data.store import ECGStore
+from ecgfast.data.page_store import open_store
 from ecgfast.eval import classification, multiclass, regression
 from ecgfast.eval.bootstrap import Statistic
 from ecgfast.eval.calibration import calibration_rows, reliability
 from ecgfast.eval.serial import LEAST_VISITS, longest
 from ecgfast.eval.subgroups import Cut, Grouping, counts, grouping
 from ecgfast.systems.comparisons import comparisons
+from ecgfast.systems.layouts import layout_rows
 from ecgfast.systems.scored import (
     LEVEL,
     Asked,
@@ -77,6 +78,8 @@ def evaluate(asked: Asked) -> tuple[Facts, Found]:
         facts["ensemble"] = _ensemble(facts, found, asked.runs, thresholds)
     if task is not None and task["kind"] == "regression":
         facts["serial"] = _serial(asked, found, order)
+    if asked.layouts:
+        facts["layouts"] = layout_rows(asked, facts, contract, stores, found)
     facts["comparisons"] = comparisons(asked, facts, contract, stores, found)
     trained = stores_of(asked.runs[0], ())
     facts["trained_from"] = trained
@@ -94,7 +97,7 @@ def _groupings(asked: Asked, found: Found) -> list[Grouping]:
 
 def _facts(asked: Asked, contract: Contract, stores: Sequence[str], found: Found) -> Facts:
     """What stands above the numbers."""
-    opened = [ECGStore.open(path) for path in stores]
+    opened = [open_store(path) for path in stores]
     everyone = sum(len(store.select((asked.split,))) for store in opened)
     task = contract.task or {}
     return {

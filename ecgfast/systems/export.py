@@ -18,11 +18,13 @@ from torch import Tensor
 
 import ecgfast
 from ecgfast.data.source import Source, open_source
+from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.systems.model import Model, Network, configured, load
 from ecgfast.systems.parts import check_source, describe, prepared_fs
 from ecgfast.train.card import CARD, write_card
 from ecgfast.train.checkpoint import CONTRACT, write_at_once
 from ecgfast.train.contract import to_json
+from ecgfast.train.errors import RunError
 
 OPSET = 20
 ONNX, PARITY = "model.onnx", "parity.json"
@@ -58,6 +60,7 @@ def export_onnx(model: Model, out: str | Path) -> Path:
     """
     import onnx
 
+    refuse_pages(model)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     network = _network(model.folder)
@@ -96,6 +99,20 @@ def export_onnx(model: Model, out: str | Path) -> Path:
     path = out / ONNX
     write_at_once(path, proto.SerializeToString())
     return path
+
+
+def refuse_pages(model: Model) -> None:
+    """An ONNX file cannot draw pages.
+
+    Raises:
+        RunError: The model does.
+    """
+    if isinstance(model.network.encoder, PageEncoder):
+        raise RunError(
+            f"error[export] {model.folder} draws its records as pages, for which ONNX has no "
+            "operator: take --to safetensors, which ecgfast.load opens",
+            code=2,
+        )
 
 
 def parity(model: Model, session: Session, ecg: Tensor) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from ecgfast.config import Signal
 from ecgfast.data.checks import ASK_FOR_FEWER
-from ecgfast.data.convert import Plan, Ready, prepared
+from ecgfast.data.convert import Plan
+from ecgfast.data.images import find_images, is_image
+from ecgfast.data.prepared import Preparing, Ready, prepared
 from ecgfast.data.records import DataError, Issue
 from ecgfast.data.sources import Item, Reading, find, with_ids
-from ecgfast.train.contract import ContractError
+from ecgfast.systems.pages import DRAW, NO_PAGES, page_of
+from ecgfast.train.contract import Contract, ContractError
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,58 @@ def plan_for(signal: Signal, plan: Plan) -> Plan:
     return replace(plan, signal=signal)
 
 
+def find_pictures(
+    paths: Sequence[str | Path], reading: Reading, contract: Contract
+) -> tuple[Found, Found]:
+    """What some paths hold: signals, and pictures if the run takes them.
+
+    Pictures are files named by their suffix, and those in folders; a folder may have both. What a
+    run does not take is a failure with the reason, where it was named, and passed over where it
+    lies in a folder beside what the run does take.
+
+    Args:
+        paths: Files and folders.
+        reading: How signals are read.
+        contract: Of the run.
+
+    Returns:
+        Records of signals with all failures, and pictures.
+    """
+    pictures: list[Item] = []
+    signals: list[Item] = []
+    failures: list[tuple[str, Issue]] = []
+    sees, draws = page_of(contract.model) is not None, contract.pages is None
+    for path in map(Path, paths):
+        drawn = _pictures_of(path)
+        other = Found([], drawn.failures) if is_image(path) else find_files([path], reading)
+        pictures += drawn.items if sees else []
+        signals += other.items if draws else []
+        if (drawn.items and sees) or (other.items and draws):
+            continue
+        if drawn.items:
+            failures.append((str(path), Issue("no_pages", "error", message=NO_PAGES)))
+        elif other.items:
+            failures.append((str(path), Issue("no_signals", "error", message=DRAW)))
+        else:
+            failures += other.failures if draws else drawn.failures
+    return Found(_once(signals), failures), Found(_once(pictures), [])
+
+
+def _pictures_of(path: Path) -> Found:
+    try:
+        return Found(find_images([path]), [])
+    except (DataError, OSError) as error:
+        return Found([], [(str(path), issue_of(error))])
+
+
+def _once(items: Sequence[Item]) -> list[Item]:
+    """Each record once, however often it was named, with an id of its own."""
+    once = {(os.path.realpath(item.root), item.path, item.member): item for item in items}
+    return with_ids(list(once.values()))
+
+
 def batches(
-    items: Sequence[Item], plan: Plan, *, size: int = 64, workers: int = 0
+    items: Sequence[Item], plan: Preparing, *, size: int = 64, workers: int = 0
 ) -> Iterator[list[Ready]]:
     """Records as a store would hold them, or the reasons why not; in order, so many at a time."""
     results = prepared(list(items), plan, workers)
@@ -75,11 +128,16 @@ def batches(
         yield [replace(ready, issues=tuple(map(_reworded, ready.issues))) for ready in batch]
 
 
-def tensors(batch: Sequence[Ready]) -> tuple[list[int], Tensor, Tensor]:
-    """Places of the records that could be read, their int16 ``(N, L, T)``, and mV a step."""
+def tensors(batch: Sequence[Ready]) -> tuple[list[int], Tensor, Tensor | None]:
+    """Places of the records that could be read, their int16 ``(N, L, T)``, and mV a step.
+
+    Of pages their uint8 ``(N, C, H, W)``, and no gain.
+    """
     good = [place for place, ready in enumerate(batch) if ready.steps is not None]
     steps = [ready.steps for ready in batch if ready.steps is not None]
     ecg = torch.from_numpy(np.stack(steps)) if steps else torch.zeros(0, dtype=torch.int16)
+    if ecg.dtype == torch.uint8:
+        return good, ecg, None
     gain = torch.tensor([np.float32(batch[place].gain) for place in good])
     return good, ecg, gain
 

@@ -6,16 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from ecgfast.config.finetune import Config
 from ecgfast.data.sampler import StepSampler
 from ecgfast.methods.finetune import Finetune
 from ecgfast.models.heads import Head
-from ecgfast.models.resnet1d import ResNet1d
-from ecgfast.systems.labelled import learner, run_of
-from ecgfast.systems.parts import ENCODERS, HEADS, from_description, preparation
-from ecgfast.systems.views import views_of
+from ecgfast.models.page_encoder import PageEncoder
+from ecgfast.systems.labelled import Learner, learner, run_of
+from ecgfast.systems.parts import ENCODERS, HEADS, AnyEncoder, from_description, preparation
+from ecgfast.systems.views import page_faults, page_views, views_of
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_weights
 from ecgfast.train.contract import Contract, ContractError
+from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
 from ecgfast.transforms.signal import Prepare
 
@@ -23,7 +26,7 @@ from ecgfast.transforms.signal import Prepare
 class Loaded(NamedTuple):
     """A run to be used: modules in eval mode, and what they expect and give."""
 
-    encoder: ResNet1d
+    encoder: AnyEncoder
     head: Head | None
     prepare: Prepare
     contract: Contract
@@ -40,15 +43,41 @@ def build(config: Config) -> Run:
         loss=config.loss,
         class_weights=who.class_weights(),
         freeze=config.freeze,
+        freeze_steps=config.freeze_steps,
+        freeze_norms=config.freeze_norms,
         dropout_at_test=config.dropout_at_test,
         layer_decay=config.layer_decay,
         head_lr=config.head_lr,
-        augment=views_of(config.augment, who.config.signal, who.recipe),
+        encoder_lr=config.encoder_lr,
+        augment=_augment(config, who),
         optim=config.optim,
     )
     return run_of(
         who, method, lambda size: partial(StepSampler, len(who.train), size, seed=config.fit.seed)
     )
+
+
+def _augment(config: Config, who: Learner) -> nn.Module | None:
+    """What training sees in place of a record."""
+    if who.train.pages:
+        if config.augment.draws:
+            raise RunError(
+                "error[augment] --augment is for signals, and the records are pages: take --draw "
+                "anew, which draws the faults of a scan (--views)",
+                code=2,
+            )
+        return None if config.draw == "alike" else page_faults(config.views)
+    augment = views_of(config.augment, who.config.signal, who.recipe)
+    if config.draw == "alike":
+        return augment
+    if not isinstance(who.encoder, PageEncoder):
+        raise RunError(
+            f"error[draw] draw {config.draw} is for a network that sees pages; this one is a "
+            f"{type(who.encoder).__name__}, which sees signals: take --draw alike",
+            code=2,
+        )
+    pages = page_views(config.views, who.encoder)
+    return pages if augment is None else nn.Sequential(augment, pages)
 
 
 def load_run(folder: str | Path) -> Loaded:

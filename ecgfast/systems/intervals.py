@@ -214,9 +214,9 @@ def interval_of(models: Sequence[Model]) -> tuple[Interval | None, str]:
 
 
 def _synthetic(path: str) -> bool:
-    from ecgfast.data.store import ECGStore
+    from ecgfast.data.page_store import open_store
 
-    return ECGStore.open(path).synthetic
+    return open_store(path).synthetic
 
 
 def _write(path: Path, interval: Interval) -> None:

@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,20 @@ from torch.utils.data import DataLoader
 
 from ecgfast.config import Encoder, Signal, finetune
 from ecgfast.config.labeleff import Config, Start, Tune
+from ecgfast.config.pages import PageNet
 from ecgfast.data.source import Source
 from ecgfast.eval.probe import linear_probe
 from ecgfast.methods.dtw_knn import distances, vote
 from ecgfast.miners.distance import Distance, InputDistance, rate_factor
 from ecgfast.systems.finetune import build, load_run
-from ecgfast.systems.parts import beats, make_encoder, preparation, prepared_fs, settled_recipe
+from ecgfast.systems.parts import (
+    beats,
+    make_encoder,
+    make_page_encoder,
+    preparation,
+    prepared_fs,
+    settled_recipe,
+)
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.contract import Contract
@@ -40,6 +48,7 @@ from ecgfast.train.fit import fit
 from ecgfast.transforms.signal import Prepare
 
 Floats = NDArray[np.floating[Any]]
+N = TypeVar("N", Encoder, PageNet)
 Scored = tuple[Floats, dict[str, Any]]  # of the test records, and what is worth telling
 BATCH = 256
 OF_BEATS = "beat_"  # before what median beats are compared by
@@ -48,6 +57,7 @@ SILENCE = 20.0  # seconds, then it says how far it is
 COLUMNS = 64  # labelled records whose distances are one file of the cache
 # of Fit: what does not change what a step computes
 FREE = ("accelerator", "devices", "strategy", "progress", "log_every", "checkpoint_every", "out")
+NO_PAGE = PageNet(net="none")
 
 
 class Cohort(NamedTuple):
@@ -61,6 +71,7 @@ class Cohort(NamedTuple):
         patient: ``(N,)`` codes of the training records.
         test_patient: Of the test records.
         sha256: Of who is where with which label.
+        records_sha256: Of which records these are, whatever their label.
     """
 
     train: Source
@@ -70,6 +81,7 @@ class Cohort(NamedTuple):
     patient: NDArray[np.int64]
     test_patient: NDArray[np.int64]
     sha256: str
+    records_sha256: str
 
 
 class Network(NamedTuple):
@@ -79,11 +91,13 @@ class Network(NamedTuple):
         encoder: Of the first run, or as it was asked for.
         signal: Also.
         recipe: Words of ``signal.recipe``, if it has one.
+        page: In place of the encoder, where it sees pages.
     """
 
     encoder: Encoder
     signal: Signal
     recipe: dict[str, Any] | None
+    page: PageNet = NO_PAGE
 
 
 class Learner(Protocol):
@@ -130,11 +144,13 @@ class _FromWeights:
         """What decides the weights that a seed begins from."""
         run = self.start.run(seed)
         if run is None:
+            page = self.network.page
             return {
                 "weights": f"random, seed {seed}",
                 "encoder": dataclasses.asdict(self.network.encoder),
                 "signal": dataclasses.asdict(self.network.signal),
                 "recipe": self.network.recipe,
+                **({} if page == NO_PAGE else {"page": dataclasses.asdict(page)}),
             }
         contract = self.contracts[run]
         return {
@@ -171,8 +187,8 @@ class Linear(_FromWeights):
         return score, facts
 
     def _embeddings(self, seed: int) -> tuple[Floats, Floats]:
-        key = digest({**self.weights(seed), "cohort": self.cohort.sha256})
-        path = Path(self.config.out, "embeddings", f"{key[:24]}.npz")
+        key = digest({**self.weights(seed), "records": self.cohort.records_sha256})
+        path = Path(self.config.keep or self.config.out, "embeddings", f"{key[:24]}.npz")
         shapes = len(self.cohort.train), len(self.cohort.test)
 
         def compute() -> dict[str, Floats]:
@@ -190,9 +206,12 @@ class Linear(_FromWeights):
             loaded = load_run(run)
             return loaded.encoder, loaded.prepare
         seed_draws(seed, step=-1)  # as training from random weights draws them
-        signal = self.network.signal
+        signal, recipe = self.network.signal, self.network.recipe
+        if self.network.page != NO_PAGE:
+            page, _ = make_page_encoder(self.network.page, signal, recipe)
+            return page.eval(), preparation(signal, recipe)
         encoder, _ = make_encoder(self.network.encoder, num_leads=len(signal.leads))
-        return encoder.eval(), preparation(signal, self.network.recipe)
+        return encoder.eval(), preparation(signal, recipe)
 
 
 class Trained(_FromWeights):
@@ -234,10 +253,16 @@ class Trained(_FromWeights):
             label=config.label,
             task=config.task,
             threshold=config.threshold,
+            page=NO_PAGE if self.start.runs else self.network.page,
             freeze=self.start.how == "probe",
+            freeze_steps=self.tune.freeze_steps,
+            freeze_norms=self.tune.freeze_norms,
+            encoder_lr=self.tune.encoder_lr,
+            class_weight=self.tune.class_weight,
             hidden=self.tune.hidden,
             head_dropout=self.tune.head_dropout,
             augment=self.tune.augment,
+            draw=self.tune.draw,
             validate_every=-(-config.fit.steps // config.looks),
             encoder=self.network.encoder,
             keep="best" if config.validation else "last",
@@ -326,8 +351,9 @@ class Voting:
             view=beats(own) if self.distance.startswith(OF_BEATS) else None,
         )
         place = device(self.config)
-        key = digest({**self._measured(), "cohort": cohort.sha256})
-        folder = Path(self.config.out, "distances", f"{self.distance}-{key[:24]}")
+        key = digest({**self._measured(), "records": cohort.records_sha256})
+        kept = Path(self.config.keep or self.config.out, "distances")
+        folder = kept / f"{self.distance}-{key[:24]}"
         begins = range(0, len(cohort.train), COLUMNS)
         blocks, queries, said = [], None, time.monotonic()
         for number, begin in enumerate(begins):
@@ -409,10 +435,18 @@ def network_of(config: Config, contracts: dict[str, Contract], train: Source) ->
     first = next(iter(contracts.values()), None)
     if first is None:
         recipe = settled_recipe(config.signal, train)
-        return Network(config.encoder, config.signal, recipe)
-    known = {field.name for field in dataclasses.fields(Encoder)}
-    arguments = {k: v for k, v in first.model["arguments"].items() if k in known}
-    return Network(Encoder(**arguments), first.signal, first.recipe)
+        return Network(config.encoder, config.signal, recipe, config.page)
+    page = NO_PAGE
+    if first.model["class"] == "PageEncoder":
+        page = _shaped(config.page, first)
+    return Network(_shaped(config.encoder, first), first.signal, first.recipe, page)
+
+
+def _shaped(network: N, contract: Contract) -> N:
+    """A network as it was asked for, in the shape of a run's; dropout is no shape."""
+    names = {field.name for field in dataclasses.fields(network)} - {"dropout"}
+    arguments = contract.model["arguments"]
+    return dataclasses.replace(network, **{k: v for k, v in arguments.items() if k in names})
 
 
 def device(config: Config) -> torch.device:

@@ -16,7 +16,14 @@ from ecgfast.config import Signal
 from ecgfast.config.labeleff import Config, Start
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
-from ecgfast.data.subsets import CELL, Subset, cohort_hash, draw_subsets, keep_subsets
+from ecgfast.data.subsets import (
+    CELL,
+    Subset,
+    cohort_hash,
+    draw_subsets,
+    keep_subsets,
+    records_hash,
+)
 from ecgfast.data.tables import read_table, write_table
 from ecgfast.eval.label_efficiency import statistic
 from ecgfast.systems.label_starts import Cohort, Learner, digest, learner, network_of
@@ -179,7 +186,8 @@ def _open(config: Config, signal: Signal) -> Cohort:
             "label, or split again"
         )
     sha256 = digest([cohort_hash(source.table, config.label) for source in (train, test)])
-    return Cohort(train, test, target, test_target, patient, test_patient, sha256)
+    records = digest([records_hash(source.table) for source in (train, test)])
+    return Cohort(train, test, target, test_target, patient, test_patient, sha256, records)
 
 
 def _target(config: Config, source: Source, what: str) -> NDArray[np.float64]:

@@ -9,26 +9,28 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ecgfast.config import Labelled, Signal
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
 from ecgfast.data.split import read_patients
 from ecgfast.models.heads import Head
-from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.systems.parts import (
     ENCODERS,
+    AnyEncoder,
     check_source,
     describe,
     from_description,
     make_encoder,
+    make_page_encoder,
     preparation,
     settled_recipe,
 )
 from ecgfast.train.batches import Batches, Sampler
 from ecgfast.train.checkpoint import load_contract, load_encoder
 from ecgfast.train.contract import MOST_CLASSES, Contract, Records, check_signal
+from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run, say
 from ecgfast.train.method import Method
 
@@ -60,7 +62,7 @@ class Learner(NamedTuple):
     labels: NDArray[np.float64]
     start: Contract | None
     recipe: dict[str, Any] | None
-    encoder: ResNet1d
+    encoder: AnyEncoder
     model: dict[str, Any]
     head: Head
 
@@ -101,7 +103,14 @@ def learner(config: C) -> Learner:
     chosen = start is None
     classes = () if config.task == "multiclass" else None
     train = _open(config, data.splits, classes, limit=data.limit)
-    check_source(train, signal, chosen=chosen)
+    described = _described(config, start)
+    check_source(train, signal, chosen=chosen, model=described)
+    if train.pages and start is None and signal.recipe:
+        raise RunError(
+            f"error[recipe] recipe {signal.recipe} is done to signals, and the records are pages: "
+            "add --signal.recipe ''",
+            code=2,
+        )
     if train.classes is not None:
         _check_names(config, train.classes)
     config, train = _some_patients(config, train)
@@ -110,7 +119,7 @@ def learner(config: C) -> Learner:
     validation = None
     if config.validation:
         validation = _open(config, (config.validation,), train.classes)
-        check_source(validation, signal, chosen=chosen)
+        check_source(validation, signal, chosen=chosen, model=described)
         if config.half != "all":
             validation = _not_empty(validation.half(config.half), config, "validation part")
         _say_unknown(validation, config)
@@ -118,7 +127,7 @@ def learner(config: C) -> Learner:
     labels = train.labels()
     _check_labels(config, train, labels)
 
-    encoder, model = _encoder(config, start)
+    encoder, model = _encoder(config, start, recipe)
     head = Head(**_head_arguments(config, train, encoder.embedding_dim))
     if config.task == "regression" and config.zscore:
         head.set_scale(float(labels.mean()), float(labels.std()))
@@ -137,7 +146,7 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
     fit = config.fit
     batches = Batches(
         train.dataset,
-        preparation(config.signal, who.recipe),
+        nn.Identity() if train.pages else preparation(config.signal, who.recipe),
         sampler(who.batch_size),
         seed=fit.seed,
         batch_size=who.batch_size,
@@ -166,6 +175,7 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
         synthetic=train.synthetic or (who.start is not None and who.start.synthetic),
         trained_on=Records.of(train.column("record_id")),
         pretrained_on=None if who.start is None else who.start.trained_on,
+        pages=next(iter(train.pages.values()), None),
     )
     every = config.validate_every
     every = every or max(len(train) // who.batch_size, -(-fit.steps // MOST_LOOKS))
@@ -253,7 +263,21 @@ def _with_signal_of(start: Contract, config: C) -> C:
     return replaced
 
 
-def _encoder(config: Any, start: Contract | None) -> tuple[ResNet1d, dict[str, Any]]:
+def _described(config: Any, start: Contract | None) -> dict[str, Any] | None:
+    """The encoder as a contract describes it, as far as is known before it is made."""
+    if start is not None:
+        return start.model
+    if config.page.net == "none":
+        return None
+    page = {"size": config.page.size, "grey": config.page.grey}
+    return {"class": "PageEncoder", "arguments": page}
+
+
+def _encoder(
+    config: Any, start: Contract | None, recipe: dict[str, Any] | None
+) -> tuple[AnyEncoder, dict[str, Any]]:
+    if start is None and config.page.net != "none":
+        return make_page_encoder(config.page, config.signal, recipe)
     if start is None:
         return make_encoder(config.encoder, num_leads=len(config.signal.leads))
     arguments = {**start.model["arguments"], "dropout": config.encoder.dropout}

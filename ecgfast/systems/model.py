@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ecgfast.config import Signal
 from ecgfast.systems.finetune import Loaded, load_run
+from ecgfast.systems.pages import DRAW, NO_PAGES, page_of
 from ecgfast.systems.parts import describe
 from ecgfast.systems.predict import check_together
 from ecgfast.train.contract import Contract, ContractError
@@ -105,7 +106,8 @@ class Model(nn.Module):
 
         Args:
             ecg: ``(N, L, T)`` in mV with NaN where nothing was recorded, in the leads, rate and
-                length of ``signal``; or the int16 of a store.
+                length of ``signal``; or the int16 of a store. Pages ``(N, C, H, W)`` of the size
+                that the encoder sees, uint8, or floats from 0 to 1, where it sees pages.
             gain: mV a step, ``(N,)``, of int16.
 
         Returns:
@@ -119,6 +121,10 @@ class Model(nn.Module):
         if isinstance(ecg, np.ndarray) and not ecg.flags.writeable:
             ecg = ecg.copy()  # a mapped store is; torch would warn
         ecg = torch.as_tensor(ecg)
+        if ecg.dim() == 4:
+            return self._said(self._pages(ecg).to(place))
+        if self.contract.pages is not None:
+            raise ValueError(f"ecg must be pages (N, C, H, W), got {tuple(ecg.shape)}: {DRAW}")
         want = (len(self.signal.leads), self.signal.samples)
         if ecg.dim() != 3 or tuple(ecg.shape[1:]) != want:
             raise ValueError(
@@ -132,7 +138,22 @@ class Model(nn.Module):
             ready = torch.zeros(ecg.shape, device=place)
         else:
             ready = self.prepare(*(part.to(place) for part in signals))
-        ready = ready.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        return self._said(ready.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
+
+    def _pages(self, pages: Tensor) -> Tensor:
+        page = page_of(self.contract.model)
+        if page is None:
+            raise ValueError(f"ecg must be (N, L, T), got {tuple(pages.shape)}: {NO_PAGES}")
+        size, grey = page
+        channels = (1, 3) if grey else (3,)
+        if pages.shape[1] not in channels or tuple(pages.shape[2:]) != (size, size):
+            raise ValueError(
+                f"pages must be (N, {' or '.join(map(str, channels))}, {size}, {size}), got "
+                f"{tuple(pages.shape)}"
+            )
+        return pages
+
+    def _said(self, ready: Tensor) -> dict[str, Tensor]:
         with torch.random.fork_rng(enabled=bool(self.task.get("dropout_at_test"))):
             torch.manual_seed(0) if self.task.get("dropout_at_test") else None
             found = self.network(ready)

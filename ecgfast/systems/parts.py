@@ -12,19 +12,25 @@ from torch.utils.data import default_collate
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Encoder, Signal
+from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
 from ecgfast.models.heads import Head
+from ecgfast.models.page_encoder import PageEncoder
+from ecgfast.models.pretrained import load_pretrained
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.ops.augment import AugmentSpec
+from ecgfast.systems.pages import DRAW, check_pages
 from ecgfast.train.contract import Contract, ContractError, check_signal
 from ecgfast.train.errors import RunError
+from ecgfast.train.fit import say
 from ecgfast.transforms.augment import Augment
 from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
-from ecgfast.transforms.signal import Prepare
+from ecgfast.transforms.signal import OneRecord, Prepare
 
-ENCODERS: dict[str, type[nn.Module]] = {"ResNet1d": ResNet1d}
+AnyEncoder = ResNet1d | PageEncoder
+ENCODERS: dict[str, type[nn.Module]] = {"ResNet1d": ResNet1d, "PageEncoder": PageEncoder}
 MOST_PARAMETERS = 2**29
 BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
 SCALED_BY = 4096  # training records that a recipe takes its scale from
@@ -35,6 +41,48 @@ def make_encoder(encoder: Encoder, *, num_leads: int) -> tuple[ResNet1d, dict[st
     """The encoder, and how a contract describes it."""
     arguments = {"num_leads": num_leads, **asdict(encoder)}
     return ResNet1d(**arguments), {"class": "ResNet1d", "arguments": arguments}
+
+
+def make_page_encoder(
+    page: PageNet, signal: Signal, recipe: dict[str, Any] | None
+) -> tuple[PageEncoder, dict[str, Any]]:
+    """The encoder of pages with its weights, and how a contract describes it.
+
+    Raises:
+        RunError: The signal has no scale in mV, there is no such layout, or the file of weights is
+            not what it must be.
+    """
+    check_scale(signal, recipe)
+    words = {k: v for k, v in asdict(page).items() if k not in ("weights", "least_match")}
+    fs = prepared_fs(signal, recipe)
+    words |= {"num_leads": len(signal.leads), "leads": ",".join(signal.leads), "fs": fs}
+    try:
+        encoder = PageEncoder(**words)
+        if page.weights:
+            say(load_pretrained(page.weights, encoder.net, least_share=page.least_match).line())
+    except ValueError as error:
+        raise RunError(f"error[encoder] {error}", code=2) from error
+    words["embedding_dim"] = encoder.embedding_dim
+    return encoder, {"class": "PageEncoder", "arguments": words}
+
+
+def check_scale(signal: Signal, recipe: dict[str, Any] | None) -> None:
+    """Refuses signals that are not in mV: a page has a scale.
+
+    Raises:
+        RunError: Says what normalises them.
+    """
+    by = "" if signal.normalise == "none" else f"--signal.normalise {signal.normalise}"
+    if signal.stored_recipe and OneRecord(recipe_named(signal.stored_recipe)).units != "mV":
+        by = f"recipe {signal.stored_recipe}, which the records have been through,"
+    if recipe is not None and OneRecord(Recipe.from_dict(recipe)).units != "mV":
+        by = f"recipe {signal.recipe}"
+    if by:
+        raise RunError(
+            f"error[scale] {by} leaves no amplitudes in mV, and a page of ECG paper has a scale: "
+            "take a band and a notch instead, or a recipe without normalisation",
+            code=2,
+        )
 
 
 def augmentation(config: AugmentConfig, *, fs: float) -> Augment:
@@ -143,17 +191,29 @@ def prepared_fs(signal: Signal, recipe: dict[str, Any] | None) -> float:
     return Recipe.from_dict(recipe).result(signal.fs, signal.samples)[0]
 
 
-def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> None:
-    """Refuses records of other leads, rate or length.
+def check_source(
+    source: Source,
+    signal: Signal,
+    *,
+    chosen: bool = False,
+    model: dict[str, Any] | None = None,
+    pages: PageFit | None = None,
+) -> None:
+    """Refuses records of other leads, rate or length, and pages of another size or colour.
 
     Args:
         source: The records.
         signal: What is expected of them.
         chosen: By the user; otherwise by an encoder that is there.
+        model: How a contract describes the encoder; none takes signals.
+        pages: Which it has learned from, if not from signals.
 
     Raises:
         ContractError: Names what differs.
     """
+    check_pages(source.pages, model, pages)
+    if pages is not None and source.signals:
+        raise ContractError(f"error[contract] {next(iter(source.signals))} holds signals: {DRAW}")
     for what, given in source.signals.items():
         way = (
             f"to train on these records as they are: --signal.fs {given.fs:g} --signal.seconds "
@@ -173,6 +233,8 @@ def check_source(source: Source, signal: Signal, *, chosen: bool = False) -> Non
 def describe(contract: Contract) -> str:
     """The signal of a contract in one line."""
     signal = contract.signal
+    if contract.pages is not None:
+        return contract.pages.line()
     shape = f"{len(signal.leads)} leads, {signal.fs:g} Hz, {signal.seconds:g} s, mV"
     if signal.recipe or signal.stored_recipe:
         done = f"recipe {signal.recipe}" if signal.recipe else f"stored by {signal.stored_recipe}"

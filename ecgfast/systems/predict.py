@@ -15,7 +15,10 @@ from torch.utils.data import DataLoader
 from ecgfast.config import Optim
 from ecgfast.data.source import open_source
 from ecgfast.methods.finetune import Finetune
+from ecgfast.models.page_encoder import PageEncoder
+from ecgfast.ops import layout_named
 from ecgfast.systems.finetune import Loaded, load_run
+from ecgfast.systems.pages import page_of
 from ecgfast.systems.parts import check_source, describe
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import load_contract
@@ -37,6 +40,7 @@ def predict(
     workers: int = 0,
     device: str = "auto",
     extra: Sequence[str] = EXTRA,
+    layout: str = "",
 ) -> dict[str, NDArray[Any]]:
     """Scores the records of a store, or of the SYNTHETIC cohort if none is named.
 
@@ -52,6 +56,7 @@ def predict(
         workers: Processes that load.
         device: As torch names it; auto takes a GPU if there is one.
         extra: Columns of the manifest that are told along where there are such.
+        layout: In which a network for pages draws the records; empty is its own.
 
     Returns:
         Arrays of N: ``record_id``, ``patient_id``, ``trained_on`` and ``pretrained_on`` (whether
@@ -62,9 +67,12 @@ def predict(
     Raises:
         ContractError: The run is damaged, or the store does not hold what its encoder expects.
         DataError: There are no such records.
+        ValueError: There is no such layout.
     """
     loaded = load_run(run)
     contract = loaded.contract
+    if layout:
+        _draw_in(layout, loaded, run)
     if label is None and contract.task is not None:
         label = contract.task["label"]
     paths = [str(store)] if isinstance(store, str | Path) else [str(path) for path in store]
@@ -79,7 +87,12 @@ def predict(
         limit=limit,
         classes=task.get("classes") if ours and task is not None else None,
     )
-    check_source(source, contract.signal)
+    check_source(source, contract.signal, model=contract.model, pages=contract.pages)
+    if layout and source.pages:
+        raise ContractError(
+            "error[layout] the records are pages, drawn already: leave --layouts out, or name a "
+            "store of signals"
+        )
     place = torch.device(_device() if device == "auto" else device)
     method = _method(loaded).to(place)
     found: dict[str, list[Tensor]] = {}
@@ -87,7 +100,7 @@ def predict(
     for step, batch in enumerate(loader):
         seed_draws(0, step)  # dropout at test (B7) is drawn, and must be drawn again alike
         signals = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
-        ecg = loaded.prepare.to(place)(*signals)
+        ecg = signals[0] if source.pages else loaded.prepare.to(place)(*signals)
         for name, values in _predict(method, ecg).items():
             found.setdefault(name, []).append(values.cpu())
 
@@ -168,11 +181,26 @@ def check_together(runs: Sequence[str | Path]) -> None:
                     f"error[ensemble] {run} differs from {runs[0]} in task.{name}: {its} and "
                     f"{mine}; scores of one task only can be averaged"
                 )
+        if page_of(contract.model) != page_of(first.model) or contract.pages != first.pages:
+            raise ContractError(
+                f"error[ensemble] {run} and {runs[0]} see other pages, or one of them none: "
+                f"{describe(contract)}; {describe(first)}"
+            )
         if contract.signal != first.signal:
             raise ContractError(
                 f"error[ensemble] {run} differs from {runs[0]} in its signal: "
                 f"{describe(contract)} and {describe(first)}"
             )
+
+
+def _draw_in(layout: str, loaded: Loaded, run: str | Path) -> None:
+    if not isinstance(loaded.encoder, PageEncoder):
+        raise ContractError(
+            f"error[layout] {run} sees signals ({type(loaded.encoder).__name__}): it has no layout "
+            "to draw them in; leave --layouts out"
+        )
+    layout_named(layout)
+    loaded.encoder.layout = layout
 
 
 def _method(loaded: Loaded) -> torch.nn.Module:

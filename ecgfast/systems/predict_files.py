@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ecgfast.data.convert import Plan, Ready
+from ecgfast.data.page_convert import PagePlan
 from ecgfast.data.records import Issue
 from ecgfast.data.source import open_source
 from ecgfast.systems.files import Found, batches, file_of, plan_for, tensors
@@ -60,7 +61,7 @@ class Prediction:
 def predict_files(
     models: Sequence[Model],
     found: Found,
-    plan: Plan,
+    plan: Plan | PagePlan,
     *,
     interval: Interval | None = None,
     batch_size: int = 64,
@@ -71,7 +72,7 @@ def predict_files(
     Args:
         models: One, or an ensemble (``load_ensemble``).
         found: The files.
-        plan: How they are read, and what is done to them on the way.
+        plan: How they are read, and what is done to them on the way: of signals, or of pictures.
         interval: Of these models.
         batch_size: Records at a time.
         workers: Processes that read.
@@ -80,7 +81,8 @@ def predict_files(
         ContractError: The models have no head, or expect what files cannot be.
     """
     _check_head(models)
-    plan = plan_for(models[0].signal, plan)
+    if isinstance(plan, Plan):
+        plan = plan_for(models[0].signal, plan)
     for path, issue in found.failures:
         yield Prediction(file=path, record_id="", error=issue.name, issues=[issue])
     for batch in batches(found.items, plan, size=batch_size, workers=workers):
@@ -122,14 +124,14 @@ def predict_store(
         DataError: There are no such records.
     """
     _check_head(models)
-    signal = models[0].signal
+    signal, contract = models[0].signal, models[0].contract
     source = open_source([path], splits, signal=signal, patients=1)
-    check_source(source, signal)
+    check_source(source, signal, model=contract.model, pages=contract.pages)
     names = source.names(range(len(source)))
     flags = [str(text) for text in source.column("flags")]
     row = 0
     for batch in DataLoader(source.dataset, batch_size=batch_size, num_workers=workers):
-        for scores in _scores(models, batch["ecg"], batch["gain"]):
+        for scores in _scores(models, batch["ecg"], batch.get("gain")):
             issues = [Issue(name, "warning") for name in flags[row].split(",") if name]
             known = Prediction(file=path, record_id=names[row], issues=issues)
             yield _row(models[0], scores, interval, known)
@@ -157,7 +159,9 @@ def _check_head(models: Sequence[Model]) -> None:
             )
 
 
-def _scores(models: Sequence[Model], ecg: torch.Tensor, gain: torch.Tensor) -> NDArray[np.float64]:
+def _scores(
+    models: Sequence[Model], ecg: torch.Tensor, gain: torch.Tensor | None
+) -> NDArray[np.float64]:
     """``(N, M)`` of M members, or ``(N, M, C)`` of several classes."""
     said = [model(ecg, gain)["score"].cpu().numpy().astype(np.float64) for model in models]
     return np.stack(said, axis=1)

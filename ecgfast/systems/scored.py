@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
-from ecgfast.data.store import ECGStore
 from ecgfast.data.synthetic import LABELS
 from ecgfast.eval import threshold_at_sensitivity
 from ecgfast.eval.subgroups import Cut
@@ -42,6 +42,7 @@ class Asked:
         against: Folders of runs to compare with.
         order: Column that tells the order of visits; empty takes the first of `ORDERS`.
         keep: More columns to write beside the scores.
+        layouts: To draw the records in, one after the other, for runs that see pages.
         workers: Processes that load records.
     """
 
@@ -58,6 +59,7 @@ class Asked:
     against: tuple[str, ...] = ()
     order: str = ""
     keep: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ()
     workers: int = 0
 
     @property
@@ -75,7 +77,7 @@ def columns_of(stores: Sequence[str]) -> list[str]:
     """Columns that all stores have; without stores those of the SYNTHETIC cohort."""
     if not stores:
         return ["record_id", "patient_id", "visit", *LABELS, "split"]
-    first, *others = [list(ECGStore.open(path).manifest.columns) for path in stores]
+    first, *others = [list(open_store(path).manifest.columns) for path in stores]
     return [name for name in first if all(name in other for other in others)]
 
 
@@ -87,7 +89,12 @@ def config_of(run: str) -> dict[str, Any]:
 
 
 def predict_part(
-    asked: Asked, runs: Sequence[str], stores: Sequence[str], split: str, order: str = ""
+    asked: Asked,
+    runs: Sequence[str],
+    stores: Sequence[str],
+    split: str,
+    order: str = "",
+    layout: str = "",
 ) -> Found:
     """Scores and what is known of each record; a patient whom nobody knows is one of their own."""
     cut = [c.column for cuts in asked.subgroups or () for c in cuts]
@@ -97,6 +104,7 @@ def predict_part(
         splits=(split,),
         patients=int(config_of(runs[0]).get("data", {}).get("patients") or 400),
         workers=asked.workers,
+        layout=layout,
         extra=tuple(dict.fromkeys([*EXTRA, *cut, *asked.keep, *([order] if order else [])])),
     )
     patient = np.asarray(found["patient_id"]).astype(str)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Projector as ProjectorConfig
 from ecgfast.config import Signal
+from ecgfast.config.pages import PageViews as ViewsConfig
 from ecgfast.data.sampler import StepSampler
 from ecgfast.data.source import Source, open_source
 from ecgfast.models.heads import Projector
+from ecgfast.models.page_encoder import PageEncoder
+from ecgfast.ops import ImageAugmentSpec
 from ecgfast.systems.parts import augmentation, check_source, preparation
 from ecgfast.train.batches import Batches, Sampler
 from ecgfast.train.contract import Contract, Records
@@ -18,6 +22,7 @@ from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
 from ecgfast.train.method import Method
 from ecgfast.transforms.augment import Augment
+from ecgfast.transforms.page import PageFaults, PageViews
 from ecgfast.transforms.recipes import Recipe
 
 
@@ -69,6 +74,47 @@ def views_of(
 ) -> Augment | None:
     """As :func:`make_views`; none where nothing is drawn, and the network sees the record."""
     return make_views(config, signal, recipe) if config.draws else None
+
+
+def page_views(config: ViewsConfig, encoder: PageEncoder) -> PageViews:
+    """The layer that draws pages anew, of the leads, rate and size that an encoder expects.
+
+    Raises:
+        RunError: A number is out of its range, or there is no such layout.
+    """
+    spec = _faults(config)
+    try:
+        return PageViews(
+            fs=encoder.fs,
+            leads=encoder.leads,
+            size=encoder.size,
+            layouts=config.layouts,
+            looks=config.looks,
+            shuffles=config.shuffles,
+            grey=encoder.grey,
+            spec=spec,
+        )
+    except ValueError as error:
+        raise RunError(f"error[views] {error} (--views)", code=2) from error
+
+
+def page_faults(config: ViewsConfig) -> PageFaults:
+    """The layer that draws the faults of a scan on pages that are there.
+
+    Raises:
+        RunError: A number is out of its range.
+    """
+    return PageFaults(_faults(config))
+
+
+def _faults(config: ViewsConfig) -> ImageAugmentSpec:
+    words = dataclasses.asdict(config)
+    for name in ("layouts", "looks", "shuffles"):
+        del words[name]
+    try:
+        return ImageAugmentSpec(**words)
+    except ValueError as error:
+        raise RunError(f"error[views] {error} (--views)", code=2) from error
 
 
 def make_projector(config: ProjectorConfig, embedding_dim: int) -> Projector:

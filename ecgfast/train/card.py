@@ -34,14 +34,13 @@ def write_card(
 
 
 def _lines(folder: Path, contract: Contract, patients: int | None) -> list[str]:
-    signal, task = contract.signal, contract.task
+    task = contract.task
     config = _read(folder / "config.yaml")
     data = _inside(config, "data")
     parts = ", ".join(str(name) for name in data.get("splits") or ())
     stores = ", ".join(str(path) for path in data.get("paths") or ())
     made = " (SYNTHETIC: made ECGs were among what it learned from)" if contract.synthetic else ""
     arguments = ", ".join(f"{k} {v}" for k, v in contract.model["arguments"].items())
-    band = "none" if signal.band is None else f"{signal.band[0]:g} to {signal.band[1]:g} Hz"
     lines = [
         f"# Model card: {folder.name}",
         "",
@@ -56,11 +55,7 @@ def _lines(folder: Path, contract: Contract, patients: int | None) -> list[str]:
         "",
         "## What it expects",
         "",
-        f"- leads, in this order: {' '.join(signal.leads)}",
-        f"- {signal.fs:g} Hz, {signal.seconds:g} s ({signal.samples} samples), mV",
-        f"- then prepared: band {band}, notch {signal.notch or 'none'}, normalise "
-        f"{signal.normalise}, recipe {signal.recipe or 'none'}",
-        f"- recipe that records have been through before: {signal.stored_recipe or 'none'}",
+        *_expected(contract),
         "",
         "## Data",
         "",
@@ -101,6 +96,20 @@ def _lines(folder: Path, contract: Contract, patients: int | None) -> list[str]:
         "## Licence",
         "",
         "Of the weights: not stated. Who publishes them decides, within the licences of the data.",
+    ]
+
+
+def _expected(contract: Contract) -> list[str]:
+    signal = contract.signal
+    if contract.pages is not None:
+        return [f"- pictures of ECGs (PNG, JPEG, TIFF, PDF), brought to {contract.pages.line()}"]
+    band = "none" if signal.band is None else f"{signal.band[0]:g} to {signal.band[1]:g} Hz"
+    return [
+        f"- leads, in this order: {' '.join(signal.leads)}",
+        f"- {signal.fs:g} Hz, {signal.seconds:g} s ({signal.samples} samples), mV",
+        f"- then prepared: band {band}, notch {signal.notch or 'none'}, normalise "
+        f"{signal.normalise}, recipe {signal.recipe or 'none'}",
+        f"- recipe that records have been through before: {signal.stored_recipe or 'none'}",
     ]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast.config import Signal
+from ecgfast.config.pages import PageFit
 
 VERSION = 1
 MOST_CLASSES = 64
@@ -64,6 +65,8 @@ class Contract:
         weights_step: After which of them the weights were kept.
         trained_on: The training records.
         pretrained_on: Those of the encoder that training began from.
+        pages: How scanned pages were cut and scaled, where it learned from these; none where it
+            learned from signals, drawn or not.
         sha256: Of each file of weights, by its name; filled in on saving.
     """
 
@@ -77,6 +80,7 @@ class Contract:
     weights_step: int = 0
     trained_on: Records
     pretrained_on: Records | None = None
+    pages: PageFit | None = None
     sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -157,6 +161,7 @@ def to_json(contract: Contract) -> dict[str, Any]:
         "version": VERSION,
         "signal": {**signal, "samples": contract.signal.samples, "units": "mV"},
         "recipe": contract.recipe,
+        "pages": None if contract.pages is None else contract.pages.plain(),
         "embedding_dim": contract.embedding_dim,
         "model": contract.model,
         "head": contract.head,
@@ -258,6 +263,7 @@ def from_json(content: Any) -> Contract:
             raise ValueError(f"the head has {outputs} outputs, the task {found['kind']} another")
         return found
 
+    pages = content.get("pages")  # older ones lack it
     model, trained_on = part("model"), records("trained_on")
     if model is None or trained_on is None:
         raise ValueError("model and trained_on must not be null")
@@ -276,6 +282,7 @@ def from_json(content: Any) -> Contract:
         weights_step=_expect(content["weights_step"], int, "weights_step"),
         trained_on=trained_on,
         pretrained_on=records("pretrained_on"),
+        pages=None if pages is None else PageFit.from_plain(pages),
         sha256={k: _expect(v, str, f"sha256.{k}") for k, v in sha256.items()},
     )
 
