@@ -79,6 +79,16 @@ void lower(float* __restrict__ squares, int from, int to, float x, float y, floa
   }
 }
 
+// The squares of a column's distances become levels: level_of, without its branches.
+void levels_of(float* __restrict__ squares, int from, int to, float radius) {
+#pragma omp simd
+  for (int r = from; r < to; ++r) {
+    float share = radius - std::sqrt(squares[r]);
+    share = share < 0.0f ? 0.0f : share > 1.0f ? 1.0f : share;
+    squares[r] = share * 255.0f + 0.5f;
+  }
+}
+
 std::int64_t index_in(double index, std::int64_t count) {
   return index <= 0                            ? 0
          : index >= static_cast<double>(count) ? count
@@ -114,11 +124,11 @@ void put_trace(const Sheet& sheet, const Trace& trace, int top, int bottom) {
             trace.y[t], trace.ex, trace.ey[t], trace.inverse[t]);
     }
     below = below < bottom ? below : bottom;
-    for (int r = above; r < below; ++r) {
-      if (!(sheet.squares[r] < least)) continue;
-      const int level = level_of(trace.radius, sheet.squares[r]);
-      std::uint8_t& at = sheet.mask[static_cast<std::int64_t>(r) * sheet.width + column];
-      if (level > at) at = static_cast<std::uint8_t>(level);
+    levels_of(sheet.squares, above, below, trace.radius);
+    std::uint8_t* at = sheet.mask + static_cast<std::int64_t>(above) * sheet.width + column;
+    for (int r = above; r < below; ++r, at += sheet.width) {
+      const std::uint8_t level = static_cast<std::uint8_t>(sheet.squares[r]);
+      *at = level > *at ? level : *at;
     }
   }
 }
@@ -197,27 +207,39 @@ void paper_row(O* __restrict__ out, const Sheet& sheet, const Ink& of, float thi
   }
 }
 
-// Puts the ink of a row on its paper, and clears the mask.
+bool any_of(const std::uint8_t* bytes, int count) {
+  std::uint64_t any = 0;
+  for (; count >= 8; bytes += 8, count -= 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, bytes, 8);
+    any |= eight;
+  }
+  for (int i = 0; i < count; ++i) any |= bytes[i];
+  return any != 0;
+}
+
+// Puts the ink of a row on its paper where a stretch of it has some, and clears the mask.
 template <typename O>
 void ink_row(O* out, std::int64_t plane, int colours, const Sheet& sheet, const Ink* of, float thin,
              float thick, std::uint8_t* mask) {
-  constexpr int kStep = 16;
+  constexpr int kStep = 64;
   for (int begin = 0; begin < sheet.width; begin += kStep) {
-    const int end = begin + kStep < sheet.width ? begin + kStep : sheet.width;
-    unsigned any = 0;
-    for (int i = begin; i < end; ++i) any |= mask[i];
-    if (any == 0) continue;
-    for (int i = begin; i < end; ++i) {
-      const int level = mask[i];
-      if (level == 0) continue;
-      const float of_fine = both(sheet.fine[i], thin);
-      const float of_coarse = both(sheet.coarse[i], thick);
-      for (int c = 0; c < colours; ++c) {
-        const float paper = lined(of[c].paper, of[c].fine, of[c].coarse, of_fine, of_coarse);
-        out[c * plane + i] = stored(inked(paper, of[c].ink, level), O{});
+    const int count = begin + kStep < sheet.width ? kStep : sheet.width - begin;
+    if (!any_of(mask + begin, count)) continue;
+    const float* __restrict__ const fine = sheet.fine + begin;
+    const float* __restrict__ const coarse = sheet.coarse + begin;
+    std::uint8_t* __restrict__ const levels = mask + begin;
+    for (int c = 0; c < colours; ++c) {
+      O* __restrict__ const to = out + c * plane + begin;
+      const Ink ink = of[c];
+#pragma omp simd
+      for (int i = 0; i < count; ++i) {
+        const float paper =
+            lined(ink.paper, ink.fine, ink.coarse, both(fine[i], thin), both(coarse[i], thick));
+        to[i] = stored(inked(paper, ink.ink, levels[i]), O{});
       }
     }
-    std::memset(mask + begin, 0, static_cast<std::size_t>(end - begin));
+    std::memset(levels, 0, static_cast<std::size_t>(count));
   }
 }
 
