@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ecgfast.eval.probe import FALLBACK, PENALTIES, linear_probe
@@ -56,6 +57,19 @@ def test_noise_gets_a_stronger_penalty_than_signal():
     noise = np.random.default_rng(5).permutation(value)
     clear = linear_probe(x, value, patient, classes=False).penalty
     assert linear_probe(x, noise, patient, classes=False).penalty >= 10 * clear
+
+
+def test_what_lies_in_small_directions_is_found():
+    # strong penalties see the large directions alone, which tell nothing: a hair worse than chance
+    draw = np.random.default_rng(4)
+    label = draw.integers(0, 2, 600).astype(float)
+    small = draw.normal(size=(600, 20))
+    small[:, 0] += 2 * label
+    large = draw.normal(size=(600, 3)) @ draw.normal(size=(3, 20))
+    x = large + 0.005 * small @ draw.normal(size=(20, 20))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    found = linear_probe(x[:400], label[:400], np.arange(400), classes=True)
+    assert roc_auc_score(label[400:], found.score(x[400:])) > 0.75
 
 
 def test_records_of_a_patient_are_never_on_both_sides():

@@ -17,7 +17,8 @@ FALLBACK = 1.0
 FOLDS = 5
 LEAST_FOLDS = 3  # fewer patients of a class than this cannot choose a penalty
 LEAST_PATIENTS = 6  # of a value
-WORSE = 2  # penalties in a row that are worse than the best end the search
+WORSE = 2  # penalties in a row that are worse than the best by MARGIN end the search
+MARGIN = 0.01  # of the loss; where the strongest penalties fit nothing, all losses are nearly equal
 
 
 class LinearProbe(NamedTuple):
@@ -49,7 +50,7 @@ def linear_probe(
 
     Both minimise the mean loss of a record plus :math:`\lambda |w|^2 / 2`, the bias being free. The
     penalty is the power of 10 from 1e-4 to 100 with the least loss on patients that were left out,
-    tried from the strongest on until two in a row are worse than the best. With fewer than 3
+    tried from the strongest on until two in a row are worse than the best by 1 %. With fewer than 3
     patients of a class (6 for a value) it is 1, which tells no more than which way the classes lie
     apart.
 
@@ -110,7 +111,7 @@ def _choose(
             )
         )
         # weak penalties take by far the longest, and what they fit no longer helps
-        if len(losses) - 1 - int(np.argmin(losses)) == WORSE:
+        if len(losses) > WORSE and min(losses[-WORSE:]) > (1 + MARGIN) * min(losses):
             break
     return PENALTIES[int(np.argmin(losses))], len(parts)
 
