@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bench/pages.sh synthetic|real|ecg-id OUT stores|runs|table|recall [SHARED]
 # The tables of docs/results/pages.md: BCL against SimCLR on pages and random weights, these with the
-# statistics of their norms taken from 30 batches.
+# statistics of their norms taken from 60 batches.
 #
 #   stores   synthetic: the SYNTHETIC cohort, 4,000 patients, 5 s at 100 Hz; real: every real 12-lead
 #            record, 7 s at 100 Hz, by bench/real_ecgs.sh from SHARED; ecg-id: lead I of its 90 persons,
@@ -60,7 +60,7 @@ pretrain() { # METHOD SEED FOLDER
   [ "$what" != real ] || how+=(--lone augment)
   [ "$1" != simclr ] || how=(--config simclr --fit.batch_size $((PAGES / 2)))
   local steps=(--optim.lr 2e-3 --optim.warmup_steps 50 --fit.steps "$STEPS")
-  [ "$1" != random ] || steps=(--optim.lr 1e-12 --optim.warmup_steps 0 --fit.steps 30)
+  [ "$1" != random ] || steps=(--optim.lr 1e-12 --optim.warmup_steps 0 --fit.steps 60)
   ecgfast pretrain bcl "${how[@]}" --data.paths "${stores[@]}" --data.splits all "${signal[@]}" \
     --encoder.net "$NET" --encoder.size "$SIZE" --encoder.layout "${layouts[-1]}" \
     "${views[@]}" --views.layouts "[$(IFS=,; echo "${layouts[*]}")]" "${steps[@]}" \

@@ -44,7 +44,7 @@ class Config:
     min_gap: float = 1.0
     date: str = ""
     lone: Literal["drop", "augment"] = "drop"
-    projector: Projector = field(default_factory=lambda: Projector(dim=128))
+    projector: Projector = field(default_factory=lambda: Projector(dim=128, batch_norm=True))
     temperature: float = 0.1
     gather: bool = True
     optim: Optim = field(default_factory=lambda: Optim(warmup_steps=500))
