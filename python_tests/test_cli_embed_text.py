@@ -8,9 +8,11 @@ import pytest
 from ecgfast.cli import main
 from ecgfast.config import Signal
 from ecgfast.data.store import StoreWriter
+from ecgfast.data.synthetic import write_cohort
+from ecgfast.data.synthetic_reports import STATEMENTS
 from ecgfast.models.text import read_embeddings
 
-STATEMENTS = """code,Statement Category,SCP-ECG Statement Description
+TABLE = """code,Statement Category,SCP-ECG Statement Description
 NORM,normal/abnormal,normal ECG
 IMI,myocardial infarction,inferior myocardial infarction
 """
@@ -25,7 +27,7 @@ ROWS = [
 def store(tmp_path):
     signal = Signal(fs=100.0, seconds=1.0)
     with_noise = np.random.default_rng(0).normal(size=(3, 12, 100)).astype(np.float32)
-    writer = StoreWriter(tmp_path / "store", signal, made_by={"test": 1}, synthetic=True, plan="p")
+    writer = StoreWriter(tmp_path / "store", signal, made_by={"test": 1}, synthetic=False, plan="p")
     for i, (report, codes) in enumerate(ROWS):
         labels = {"report": report, "scp_codes": codes}
         writer.add(with_noise[i], record_id=f"r{i}", patient_id=f"p{i}", labels=labels, source="")
@@ -61,7 +63,7 @@ def test_reports_are_embedded_once_and_more_texts_join_them(store, tmp_path, cap
 
 def test_codes_are_put_into_words(store, tmp_path, capsys):
     out, table = tmp_path / "codes.safetensors", tmp_path / "statements.csv"
-    table.write_text(STATEMENTS)
+    table.write_text(TABLE)
     words = ["embed-text", store, "--column", "scp_codes", "--out", out]
     assert call(*words) == 2
     assert "--statements" in capsys.readouterr().err
@@ -88,3 +90,12 @@ def test_wrong_words_are_refused(store, tmp_path, capsys):
     other.write_bytes(out.read_bytes().replace(b"hashed letters, 768", b"hashed letters, 999"))
     assert call("embed-text", store, "--out", other) == 3
     assert "is of another encoder (hashed letters, 999)" in capsys.readouterr().err
+
+
+def test_synthetic_codes_bring_their_words(tmp_path, capsys):
+    write_cohort(tmp_path / "cohort", 4, signal=Signal(fs=100.0, seconds=1.0))
+    out = tmp_path / "codes.safetensors"
+    main(["embed-text", str(tmp_path / "cohort"), "--column", "scp_codes", "--out", str(out)])
+    assert "are in no statement" not in capsys.readouterr().out
+    texts, _, _ = read_embeddings(out)
+    assert set(texts) <= set(STATEMENTS.values())

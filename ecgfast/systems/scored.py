@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
-from ecgfast.data.synthetic import LABELS
+from ecgfast.data.synthetic import KNOWN
 from ecgfast.eval import threshold_at_sensitivity
 from ecgfast.eval.subgroups import Cut
 from ecgfast.systems.predict import EXTRA, predict_ensemble
@@ -76,7 +76,7 @@ def stores_of(run: str, named: Sequence[str]) -> list[str]:
 def columns_of(stores: Sequence[str]) -> list[str]:
     """Columns that all stores have; without stores those of the SYNTHETIC cohort."""
     if not stores:
-        return ["record_id", "patient_id", "visit", *LABELS, "split"]
+        return ["record_id", "patient_id", *KNOWN, "split"]
     first, *others = [list(open_store(path).manifest.columns) for path in stores]
     return [name for name in first if all(name in other for other in others)]
 

@@ -13,6 +13,7 @@ from safetensors.torch import save as to_bytes
 from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
 from ecgfast.data.reports import Written, of_codes, of_reports, read_statements
+from ecgfast.data.synthetic_reports import STATEMENTS
 from ecgfast.models.text import (
     FileText,
     FolderText,
@@ -70,9 +71,21 @@ def text_encoder(
 
 
 def written_of(
-    cells: Sequence[Any], column: str, statements: str, unlikely: float = 0.0
+    cells: Sequence[Any],
+    column: str,
+    statements: str,
+    *,
+    unlikely: float = 0.0,
+    synthetic: bool = False,
 ) -> Written:
     """Texts of a column: codes in words, where the column is that of codes, or reports.
+
+    Args:
+        cells: Of the column.
+        column: Its name.
+        statements: The table that explains codes; SYNTHETIC records bring their own.
+        unlikely: What a likelihood of 0 counts as, in percent.
+        synthetic: The records are SYNTHETIC.
 
     Raises:
         RunError: Codes need a table of statements.
@@ -80,13 +93,14 @@ def written_of(
     """
     if column != CODES:
         return of_reports(cells)
-    if not statements:
+    if not statements and not synthetic:
         raise RunError(
             f"error[statements] column {CODES} holds codes: name the table that explains them, "
             "PTB-XL's scp_statements.csv, with --statements",
             code=2,
         )
-    return of_codes(cells, read_statements(statements), unlikely=unlikely)
+    words = read_statements(statements) if statements else STATEMENTS
+    return of_codes(cells, words, unlikely=unlikely)
 
 
 def embed_texts(
@@ -107,7 +121,7 @@ def embed_texts(
             header.
         encoder: Turns texts into vectors.
         column: Of reports, or of SCP codes.
-        statements: The table that explains codes.
+        statements: The table that explains codes; SYNTHETIC records bring their own.
         unlikely: What a likelihood of 0 counts as, in percent.
         prompts: A file of more texts, one a line.
 
@@ -116,15 +130,17 @@ def embed_texts(
         RunError: The file is of another encoder.
     """
     cells: list[Any] = []
+    synthetic = True
     for path in stores:
-        manifest = open_store(path).manifest
+        store = open_store(path)
+        manifest, synthetic = store.manifest, synthetic and store.synthetic
         if column not in manifest:
             raise DataError(
                 f"error[text] {path} has no column {column}; it has "
                 f"{', '.join(map(str, manifest.columns[:30]))}"
             )
         cells += manifest[column].tolist()
-    written = written_of(cells, column, statements, unlikely)
+    written = written_of(cells, column, statements, unlikely=unlikely, synthetic=synthetic)
     texts = sorted({*written.texts, *_prompts(prompts)})
     if not texts:
         raise DataError(f"error[text] none of {len(cells)} records has a text in column {column}")
