@@ -24,3 +24,5 @@ from ecgfast.eval.serial import serial_rows as serial_rows
 from ecgfast.eval.serial import visits as visits
 from ecgfast.eval.subgroups import AGE_BANDS as AGE_BANDS
 from ecgfast.eval.subgroups import subgroups as subgroups
+from ecgfast.eval.survival import c_index as c_index
+from ecgfast.eval.survival import survival_rows as survival_rows
