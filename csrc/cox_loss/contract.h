@@ -11,12 +11,12 @@
 // Shapes    x, event, dx (N,), order (N,) i64, time (N,) f64 in that order, all dense; event f64;
 //           scratch (4, N) f64; loss ()
 // Units     x without unit (log of a ratio of hazards), time in any one unit
-// Cost      O(N): one exp a row each way, one log and one exp a group, for Efron 2 exp and a log
+// Cost      O(N): one exp a row each way, one log and one exp a group, for Efron an exp and a log
 //           more an event that is tied with another; the sort is the caller's
 // Traffic   least: reads x, order, time, event, writes dx: 8 N + 24 N bytes in f32
 // Numbers   everything in f64, whatever x is: sums as a maximum and a sum of exp(x - maximum), so
-//           that no x is too large and no risk set vanishes beside a later, larger one; the same
-//           bits for any thread count
+//           that no x is too large, no risk set vanishes beside a later, larger one, and only
+//           differences of x round; the same bits for any thread count
 // Edges     no event gives 0 and dx = 0, N = 0 too; an x that is not finite, a time that is not
 //           finite or is negative, an event that is not 0 or 1 and an order that names a row that
 //           is not there give a NaN loss and dx

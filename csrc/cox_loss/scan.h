@@ -11,7 +11,8 @@ namespace {  // so that no instruction set lends its code to another
 
 constexpr double kNone = -1.7976931348623157e308;  // below every finite number; -inf - -inf is NaN
 
-// A sum of exponentials: scaled * exp(largest).
+// A sum of exponentials: scaled * exp(largest). No log is taken of it, which would round to the
+// digits of `largest`.
 struct LogSum {
   double largest = kNone;
   double scaled = 0;
@@ -26,7 +27,6 @@ struct LogSum {
     }
   }
   ECGFAST_HD void add(const LogSum& other) { add(other.largest, other.scaled); }
-  ECGFAST_HD double log_of() const { return largest + log(scaled); }
 };
 
 // What a range adds to the loss and to the count of events, and how many rows of it are wrong.
@@ -44,8 +44,9 @@ struct Sorted {
   Rows x;
   Indices order;
   Doubles time, event;  // time is in order, event is not
-  Scratch scratch;  // of a group, where its first row stands: log S, log(a / S), b; and at its last
-                    // where it begins
+  // Of a group, where its first row stands: what exp(x) is relative to, and relative to it a / S
+  // and b / S; and where its last row stands, where it begins.
+  Scratch scratch;
   std::int64_t count;
   bool efron;
 
@@ -97,12 +98,12 @@ struct Sorted {
         tally.wrong += wrong(last);
         ++last;
       } while (last < end && time[last] == time[first]);
-      const double log_s = risk.log_of();
       double a = deaths;
       double b = 0;
       double spared = 0;  // what Efron's rule takes off the log of S
       if (efron && deaths > 1) {
-        const double share = fmin(exp(tied.log_of() - log_s), 1.0);
+        const double ratio = exp(tied.largest - risk.largest) * tied.scaled / risk.scaled;
+        const double share = fmin(ratio, 1.0);
         a = 0;
         for (double k = 0; k < deaths; ++k) {
           const double q = k / deaths;
@@ -112,15 +113,14 @@ struct Sorted {
           spared += log1p(-q * share);
         }
       }
-      const double log_step = deaths > 0 ? log(a) - log_s : kNone;
       if (deaths > 0) {
-        tally.loss += deaths * log_s + spared - sum;
+        tally.loss += (deaths * risk.largest - sum) + (deaths * log(risk.scaled) + spared);
         tally.events += deaths;
-        steps.add(log_step);
+        steps.add(-risk.largest, a / risk.scaled);
       }
-      scratch[first] = log_s;
-      scratch[count + first] = log_step;
-      scratch[2 * count + first] = b;
+      scratch[first] = risk.largest;
+      scratch[count + first] = a / risk.scaled;
+      scratch[2 * count + first] = b / risk.scaled;
       scratch[3 * count + last - 1] = static_cast<double>(first);
       first = last;
     }
@@ -134,15 +134,14 @@ struct Sorted {
     const double share = events > 0 ? 1 / events : 0.0;
     for (std::int64_t last = end; last > begin;) {
       const auto first = static_cast<std::int64_t>(scratch[3 * count + last - 1]);
-      const double log_s = scratch[first];
-      const double log_step = scratch[count + first];
+      const double largest = scratch[first];
+      const double a = scratch[count + first];
       const double b = scratch[2 * count + first];
-      if (log_step > kNone) steps.add(log_step);
-      const double log_steps = steps.scaled > 0 ? steps.log_of() : kNone;
+      if (a > 0) steps.add(-largest, a);
       for (std::int64_t i = first; i < last; ++i) {
         const double value = hazard(i);
-        double slope = exp(value + log_steps);
-        if (has_event(i)) slope -= 1 + (b > 0 ? b * exp(value - log_s) : 0.0);
+        double slope = steps.scaled > 0 ? exp(value + steps.largest) * steps.scaled : 0.0;
+        if (has_event(i)) slope -= 1 + (b > 0 ? exp(value - largest) * b : 0.0);
         grad[order[i]] = static_cast<acc_t<T>>(share * slope);
       }
       last = first;

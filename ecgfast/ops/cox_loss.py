@@ -89,8 +89,8 @@ def cox_loss_reference(
         at_risk, tied = time >= moment, (time == moment) & happened
         deaths = int(tied.sum())
         for k in range(deaths):
-            left = 1 - k / deaths if ties == "efron" else 1
-            weights = torch.where(tied, left, 1.0).to(log_hazard)[at_risk]
+            gone = k / deaths if ties == "efron" else 0.0
+            weights = 1 - gone * tied[at_risk].to(log_hazard)
             terms.append(torch.logsumexp(log_hazard[at_risk] + weights.log(), dim=0))
         terms.append(-log_hazard[tied].sum())
     if not terms:
