@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bench/pages.sh synthetic|real|ecg-id OUT stores|runs|table|recall [SHARED]
-# The tables of docs/results/pages.md: BCL against SimCLR on pages and random weights, these with the
+# The tables of docs/results/bcl.md: BCL against SimCLR on pages and random weights, these with the
 # statistics of their norms taken from 60 batches.
 #
 #   stores   synthetic: the SYNTHETIC cohort, 4,000 patients, 5 s at 100 Hz; real: every real 12-lead
