@@ -48,8 +48,7 @@ case $what in
     exit 2
     ;;
 esac
-# With all looks and faults of the base, pages of 128 pixels are not told apart in so few steps: the
-# loss stays at chance. Here they differ by their layout alone.
+# Looks and faults make the task harder, and these runs are short: pages differ by their layout alone.
 views=(--views.looks 1 --views.perspective 0)
 for fault in rotation_degrees blur_px light noise brightness; do views+=("--views.$fault" "[0, 0]"); done
 for fault in contrast gamma colour; do views+=("--views.$fault" "[1, 1]"); done

@@ -99,3 +99,13 @@ def test_synthetic_codes_bring_their_words(tmp_path, capsys):
     assert "are in no statement" not in capsys.readouterr().out
     texts, _, _ = read_embeddings(out)
     assert set(texts) <= set(STATEMENTS.values())
+
+
+def test_prompts_that_are_no_text_are_refused(store, tmp_path, capsys):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_bytes(b"\xff\xfe\x00sinus")
+    words = ["embed-text", store, "--out", tmp_path / "texts.safetensors", "--texts"]
+    assert call(*words, prompts) == 3
+    assert "is no text in UTF-8" in capsys.readouterr().err
+    assert call(*words, tmp_path / "absent.txt") == 3
+    assert "absent.txt" in capsys.readouterr().err

@@ -79,14 +79,10 @@ void lower(float* __restrict__ squares, int from, int to, float x, float y, floa
   }
 }
 
-// The squares of a column's distances become levels: level_of, without its branches.
+// The squares of a column's distances become levels.
 void levels_of(float* __restrict__ squares, int from, int to, float radius) {
 #pragma omp simd
-  for (int r = from; r < to; ++r) {
-    float share = radius - std::sqrt(squares[r]);
-    share = share < 0.0f ? 0.0f : share > 1.0f ? 1.0f : share;
-    squares[r] = share * 255.0f + 0.5f;
-  }
+  for (int r = from; r < to; ++r) squares[r] = static_cast<float>(level_of(radius, squares[r]));
 }
 
 std::int64_t index_in(double index, std::int64_t count) {

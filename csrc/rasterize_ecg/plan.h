@@ -59,8 +59,9 @@ ECGFAST_HD static inline int whole_in(float value, int low, int high) {
 
 // 255 times the share of a pixel that a line covers at the square of a distance from its centre.
 ECGFAST_HD static inline int level_of(float radius, float square) {
-  const float share = radius - sqrtf(square);
-  return share <= 0.0f ? 0 : share >= 1.0f ? 255 : static_cast<int>(share * 255.0f + 0.5f);
+  const float covered = radius - sqrtf(square);
+  const float share = covered < 0.0f ? 0.0f : covered > 1.0f ? 1.0f : covered;
+  return static_cast<int>(share * 255.0f + 0.5f);
 }
 
 // The square of a point's distance from a segment; `inverse` is that of the square of its length.

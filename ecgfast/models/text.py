@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -220,17 +220,11 @@ def read_embeddings(path: str | Path) -> tuple[list[str], Tensor, str]:
 
 
 def _fingerprint(folder: Path) -> str:
-    """The model's folder by its content: of weights the size and the first and last part."""
+    """The model's folder by the content of its files."""
     found = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        size = path.stat().st_size
-        found.update(f"{path.name} {size} ".encode())
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        found.update(f"{path.name} {path.stat().st_size} ".encode())
         with path.open("rb") as file:
-            found.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            found.update(file.read(1 << 20))
+            while piece := file.read(1 << 20):
+                found.update(piece)
     return f"{folder.name} {found.hexdigest()[:16]}"
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if path.is_file())

@@ -27,7 +27,7 @@ from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.errors import RunError
 
 CODES = "scp_codes"
-MOST_PROMPTS = 100_000
+MOST_PROMPTS = 64 << 20  # bytes
 
 
 class Embedded(NamedTuple):
@@ -187,7 +187,11 @@ def _known(out: Path, encoder: TextEncoder) -> tuple[list[str], torch.Tensor]:
 def _prompts(path: str) -> list[str]:
     if not path:
         return []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    if len(lines) > MOST_PROMPTS:
-        raise DataError(f"error[text] {path} has {len(lines)} lines, {MOST_PROMPTS} are allowed")
+    size = Path(path).stat().st_size
+    if size > MOST_PROMPTS:
+        raise DataError(f"error[text] {path} has {size} bytes, {MOST_PROMPTS} are allowed")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"error[text] {path} is no text in UTF-8: {error}") from error
     return [" ".join(line.split()) for line in lines if line.strip()]
