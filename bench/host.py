@@ -68,7 +68,7 @@ def main() -> None:
         prepare = preparation(signal)
         batch = next(batches)
         ecg = prepare(batch["ecg"], batch["gain"])
-        encoder, _ = make_encoder(Encoder(width=words.width), num_leads=12)
+        encoder, _ = make_encoder(Encoder(width=words.width), Signal(), None)
 
         def learn() -> None:
             encoder(ecg).square().mean().backward()

@@ -98,6 +98,39 @@ def test_the_exported_file_is_held_to_torch(tmp_path, capsys):
     assert not parity(model, lambda x: [one * np.nan for one in session(x)], ecg)["ok"]
 
 
+def test_the_dual_attention_network_is_trained_and_exported(tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    run = tmp_path / "run"
+    words = ["finetune", "--encoder.net", "dual_attention", "--encoder.embedding_dim", "16"]
+    words += ["--signal.recipe", "dual_attention", "--signal.band", "null"]  # 2,500 samples to 608
+    words += ["--data.patients", "40", "--fit.steps", "2", "--fit.batch_size", "8"]
+    words += ["--layer_decay", "0.9", "--fit.progress", "false"]
+    main([*words, "--fit.out", str(run)])
+    model = load(run)
+    assert model.contract.model["class"] == "DualAttention"
+    assert model.contract.model["arguments"]["samples"] == 608
+    assert model.embed(torch.randn(2, 12, 2500)).shape == (2, 16)
+    main(["export", str(run), "--to", "onnx", "--out", str(tmp_path / "out")])
+    assert "parity   score" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--encoder.net", "dual_attention", "--encoder.width", "8"], "encoder.width belongs to"),
+        (["--encoder.mode", "faithful"], "encoder.mode belongs to encoder.net=dual_attention"),
+        (["--encoder.net", "dual_attention", "--encoder.embedding_dim", "7"], "must be even"),
+        (["--encoder.net", "dual_attention", "--signal.leads", "[I, II]"], "over 12 leads"),
+    ],
+)
+def test_a_network_takes_its_own_words_alone(tmp_path, capsys, words, message):
+    words = ["finetune", *words, "--data.patients", "40", "--fit.out", str(tmp_path / "run")]
+    code, said = fails(capsys, *words)
+    assert code == 2
+    assert message in said
+
+
 def test_a_file_without_parity_leaves_with_one(tmp_path, capsys, monkeypatch):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import itertools
 
 import pytest
 import torch
@@ -67,14 +66,14 @@ def test_leads_stay_apart_before_the_attention_over_leads(share_time):
 
 
 def test_the_published_network_mixes_leads():
-    model = made(mode="faithful", attend_time=False).eval()
+    model = made(mode="faithful", attention="leads").eval()
     for lead in range(12):
         assert len(lead_changes(model, lead)) > 1
 
 
 def test_the_published_reshape_alone_mixes_leads():
     """Were its second convolution grouped, slot I would still read I, aVR, V1 and V4."""
-    model = made(attend_time=False).eval()
+    model = made(attention="leads").eval()
     model.mode = "faithful"
     readers = [lead_changes(model, lead) for lead in range(12)]
     assert {lead for lead in range(12) if 0 in readers[lead]} == {0, 3, 6, 9}
@@ -120,7 +119,7 @@ def test_temporal_blocks_equal_a_loop_over_plain_ones(share_time):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        block = made(share_time=share_time, attend_leads=False).eval().over_time
+        block = made(share_time=share_time, attention="time").eval().over_time
         for p in block.parameters():  # biases and scales that are not 0 and 1
             p.data += 0.1 * torch.randn_like(p)
         plain = [PlainBlock(block, 0 if share_time else lead) for lead in range(12)]
@@ -174,7 +173,7 @@ def test_temporal_maps_are_those_of_their_lead():
 @pytest.mark.parametrize("samples", [1, 31, 32, 33, 500, 577, 608, 1000, 5000])
 def test_takes_any_length(samples):
     with torch.no_grad():
-        model = made(samples, attend_leads=samples <= 1000).eval()
+        model = made(samples).eval()
         z, maps = model(make_ecg(1, samples=samples), maps=True)
     assert z.shape == (1, 512)
     assert z.isfinite().all()
@@ -183,30 +182,34 @@ def test_takes_any_length(samples):
 
 
 def test_without_attention_over_leads_one_network_takes_all_lengths():
-    model = made(attend_leads=False).eval()
+    model = made(attention="time").eval()
     for samples in (100, 608, 1000):
         assert model(make_ecg(2, samples=samples)).shape == (2, 512)
 
 
 @every_mode
-@pytest.mark.parametrize("branches", ["parallel", "sequential"])
-@pytest.mark.parametrize("parts", [*itertools.product([True, False], repeat=2)], ids=str)
-def test_every_parameter_gets_a_gradient(mode, branches, parts):
-    leads, time = parts
-    model = made(64, mode=mode, branches=branches, attend_leads=leads, attend_time=time)
-    z, maps = model(make_ecg(4, samples=64), maps=True)
+@pytest.mark.parametrize("samples", [64, 1000])
+@pytest.mark.parametrize("attention", ["parallel", "sequential", "leads", "time", "none"])
+def test_every_parameter_gets_a_gradient(mode, attention, samples):
+    model = made(samples, embedding_dim=6, mode=mode, attention=attention)
+    z, maps = model(make_ecg(4, samples=samples), maps=True)
+    assert z.shape == (4, 6)
     z.square().sum().backward()
     for name, p in model.named_parameters():
         assert p.grad is not None, name
         assert p.grad.isfinite().all(), name
-    assert (maps.leads is not None, maps.times is not None) == parts
+    both = attention in ("parallel", "sequential")
+    assert (maps.leads is not None) == (both or attention == "leads")
+    assert (maps.times is not None) == (both or attention == "time")
+    staged = [id(p) for stage in model.stages() for p in stage.parameters()]
+    assert sorted(staged) == sorted(map(id, model.parameters()))
 
 
 def test_branches_are_what_they_say():
     ecg = make_ecg(2, samples=64)
     words = dict(seed=3, dropout=0.0)
     parallel, sequential = (
-        made(64, branches=name, **words).eval() for name in ("parallel", "sequential")
+        made(64, attention=name, **words).eval() for name in ("parallel", "sequential")
     )
     with torch.no_grad():
         x = parallel.features(ecg)
@@ -284,8 +287,7 @@ def test_decoder_gives_normalised_signals(samples):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 12, 576), "577 to 608 samples.*samples=576"),
-        ((2, 12, 609), "577 to 608 samples"),
+        ((2, 12, 576), "577 samples or more.*samples=576"),
         ((2, 8, 608), r"must be \(N, 12, T\), got \(2, 8, 608\)"),
         ((12, 608), r"must be \(N, 12, T\)"),
         ((2, 12, 0), r"must be \(N, 12, T\)"),
@@ -296,13 +298,36 @@ def test_refuses(shape, message):
         DualAttention()(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("samples", [32, 65])
+def test_a_network_for_less_than_a_beat_takes_its_length_alone(samples):
+    with pytest.raises(ValueError, match=r"ecg must have 33 to 64 samples, got.*crop or pad"):
+        DualAttention(64)(torch.zeros(2, 12, samples))
+
+
+def test_attention_over_leads_takes_longer_signals_by_their_means():
+    """Of a signal as long as 4 beats, each run of 4 tokens is one to the attention over leads."""
+    model = made(4 * 608, attention="leads").eval()
+    assert parameters(model) == parameters(made(attention="leads"))
+    x = torch.randn(2, 12, 76, 16)
+    with torch.no_grad():
+        y, _ = model._across(x, maps=False)
+        means = x.unflatten(2, (19, 4)).mean(dim=3)
+        alone, _ = model._across(means, maps=False)
+    torch.testing.assert_close(y - x, (alone - means).repeat_interleave(4, dim=2))
+    assert model(make_ecg(1, samples=5000)).isfinite().all()
+
+
 def test_refuses_words():
     with pytest.raises(ValueError, match="fixed or faithful"):
         DualAttention(mode="mended")
-    with pytest.raises(ValueError, match="parallel or sequential"):
-        DualAttention(branches="both")
+    with pytest.raises(ValueError, match="parallel, sequential"):
+        DualAttention(attention="both")
     with pytest.raises(ValueError, match="must be positive"):
         DualAttention(0)
+    with pytest.raises(ValueError, match="must be positive"):
+        DualAttention(lead_tokens=0)
+    with pytest.raises(ValueError, match="must be even"):
+        DualAttention(embedding_dim=7)
     with pytest.raises(ValueError, match="must be positive"):
         DualAttentionDecoder(608, 0)
 

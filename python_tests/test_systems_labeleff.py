@@ -59,7 +59,7 @@ def runs(tmp_path_factory):
 
 def make_run(folder, seed, *, signal=SIGNAL, seen=("elsewhere",), task=None):
     torch.manual_seed(seed)
-    encoder, model = make_encoder(Encoder(width=4, embedding_dim=8), num_leads=len(signal.leads))
+    encoder, model = make_encoder(Encoder(width=4, embedding_dim=8), signal, None)
     contract = Contract(
         signal=signal, model=model, synthetic=True, trained_on=Records.of(seen), task=task
     )

@@ -22,10 +22,12 @@ from ecgfast.miners.distance import Distance
 from ecgfast.systems import finetune, ssl_dml
 from ecgfast.systems.parts import settled_recipe
 from ecgfast.systems.predict import predict
+from ecgfast.testing import make_ecg
 from ecgfast.train.contract import ContractError
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import fit
 from ecgfast.transforms import recipes
+from ecgfast.transforms.signal import OneRecord, Prepare
 from python_tests.test_data_convert import make, write
 
 SIGNAL = Signal(fs=500, seconds=2, recipe="default")
@@ -216,3 +218,19 @@ def test_every_distance_can_be_asked_for(tmp_path):
     signal = Signal(fs=100, seconds=2)
     fit(ssl_dml.build, pretraining.Config(signal=signal, distance="soft_dtw", fit=how, **small))
     assert (tmp_path / "encoder.safetensors").exists()
+
+
+def test_a_record_without_beats_is_nothing_and_ends_no_batch():
+    recipe = recipes.recipe_named("dual_attention")
+    ecg = make_ecg(3, leads=1, samples=5000).repeat(1, 12, 1)
+    ecg[1] = 0.5
+    prepare = Prepare(fs=500, recipe=recipe)
+    alone = prepare(ecg[::2])
+    assert alone.isfinite().all()
+    made = prepare(ecg)
+    assert torch.equal(made[::2], alone)
+    assert made[1].isnan().all()
+    with pytest.raises(ValueError, match="1 of 3 records have fewer than 3 whole beats"):
+        Prepare(fs=500, recipe=recipe, poor="raise")(ecg)
+    with pytest.raises(ValueError, match="fewer than 3 whole beats"):
+        OneRecord(recipe)(ecg[1].double().numpy(), 500)

@@ -106,27 +106,49 @@ class Store:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """The network whose embeddings are kept: a residual network in one dimension.
+    """The network whose embeddings are kept.
 
     Attributes:
-        embedding_dim: D, what it gives.
-        width: Channels of its first stage; 64 is the published network, less is for trials.
-        dropout: Inside the residual blocks.
-        init: Standard deviation of the convolutions' weights: he is sqrt(2 / (k C_out)); published
-            is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
+        net: resnet18, a residual network in one dimension; or dual_attention, attention over time
+            in each of 12 leads beside attention over leads, which is meant for median beats
+            (--signal.recipe dual_attention).
+        embedding_dim: D, what it gives; none is that of the network: 128, of dual_attention 512.
+        width: Channels of the first stage of resnet18; 64 is the published network, less is for
+            trials.
+        dropout: Inside the blocks.
+        init: Standard deviation of resnet18's convolutions' weights: he is sqrt(2 / (k C_out));
+            published is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
+        mode: Of dual_attention: fixed keeps leads apart until they are attended to; faithful is the
+            published network, which mixes them before.
+        attention: Of dual_attention: parallel adds both, sequential attends over leads after time;
+            leads, time and none leave the others out.
     """
 
-    embedding_dim: int = 128
+    net: Literal["resnet18", "dual_attention"] = "resnet18"
+    embedding_dim: int | None = None
     width: int = 64
     dropout: float = 0.2
     init: Literal["he", "published"] = "he"
+    mode: Literal["fixed", "faithful"] = "fixed"
+    attention: Literal["parallel", "sequential", "leads", "time", "none"] = "parallel"
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"encoder.{name} must be 1 or more, got {getattr(self, name)}")
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"encoder.{name} must be 1 or more, got {size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout must lie in [0, 1), got {self.dropout}")
+        for net, names in ENCODER_WORDS.items():
+            strange = [n for n in names if getattr(self, n) != getattr(Encoder, n)]
+            if strange and net != self.net:
+                raise ValueError(
+                    f"encoder.{strange[0]} belongs to encoder.net={net}, and the network is a "
+                    f"{self.net}: leave it out"
+                )
+
+
+ENCODER_WORDS = {"resnet18": ("width", "init"), "dual_attention": ("mode", "attention")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from ecgfast.config import Optim
 from ecgfast.methods.task import Kind, Loss, Task
+from ecgfast.methods.views import blank
 from ecgfast.train.method import Method
 
 
 class Finetune(Method):
     """A head on an encoder, for a value or for a class; frozen, it is a linear probe.
 
-    A record whose label is NaN is counted (``labelled`` is the share that has one) and otherwise
-    left out of the loss; a sample that is missing (NaN) reaches the encoder as 0.
+    A record whose label is NaN, or that has not a single sample, is counted (``labelled`` is the
+    share of the others) and otherwise left out of the loss; a sample that is missing (NaN) reaches
+    the encoder as 0.
 
     Validation gathers all predictions of an epoch and logs what :class:`methods.task.Task` makes of
     them, ``val_loss`` among it, the number that chooses the best weights.
@@ -125,7 +127,7 @@ class Finetune(Method):
             self._settle()
         ecg = batch["ecg"] if self.augment is None else self.augment(batch["ecg"])
         output, _ = self(ecg)
-        label = batch["label"]
+        label = _labels(batch)
         loss: Tensor = self.task(output, label, self._scale)
         labelled = (~label.isnan()).float().mean()
         self.log_dict({"loss": loss.detach(), "labelled": labelled})
@@ -140,12 +142,12 @@ class Finetune(Method):
     def losses(self, batch: dict[str, Tensor]) -> Tensor:
         """Loss of every record, ``(N,)``; NaN where there is no label, with a gradient of zero."""
         output, _ = self(batch["ecg"])
-        return self.task.losses(output, batch["label"], self._scale)
+        return self.task.losses(output, _labels(batch), self._scale)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Keeps what was said and what was true."""
         output, _ = self(batch["ecg"])
-        self.task.keep(output, batch["label"])
+        self.task.keep(output, _labels(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Judges all predictions of the epoch, of all ranks, at once."""
@@ -176,3 +178,8 @@ class Finetune(Method):
     @property
     def _scale(self) -> Any:
         return self.head.scale
+
+
+def _labels(batch: dict[str, Tensor]) -> Tensor:
+    """Labels ``(N,)``; a record of which nothing is left teaches none."""
+    return batch["label"].masked_fill(blank(batch["ecg"]), torch.nan)

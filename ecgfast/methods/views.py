@@ -1,4 +1,4 @@
-"""What methods that compare views say of them: which records count, how alike the views are."""
+"""What methods say of records and views: which of them count, how alike they are."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ def view_labels(own: Tensor, index: Tensor, ecg: Tensor) -> tuple[Tensor, Tensor
     Returns:
         Labels ``(N,)`` of the first views, and of the second.
     """
-    blank = ~ecg.isfinite().flatten(1).any(dim=1)
-    return torch.where(blank, -1 - 2 * index, own), torch.where(blank, -2 - 2 * index, own)
+    empty = blank(ecg)
+    return torch.where(empty, -1 - 2 * index, own), torch.where(empty, -2 - 2 * index, own)
+
+
+def blank(ecg: Tensor) -> Tensor:
+    """Which of the records ``(N, ...)`` have not a single sample, ``(N,)``."""
+    return ~ecg.isfinite().flatten(1).any(dim=1)
 
 
 def spread(embeddings: Tensor) -> dict[str, Tensor]:

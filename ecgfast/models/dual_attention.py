@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ecgfast.ops import lead_attention, lead_attention_maps
+from ecgfast.ops.lead_attention import lead_attention_reference
 
 LEADS = 12
 HEADS = 8
 WIDTHS = (4, 8, 16, 16, 16, 16)  # features of a lead: before the residual blocks, then after each
 SHRINK = 2 ** (len(WIDTHS) - 1)  # samples a token
-POOLED = 256  # features of each of the two pools
 KERNEL = 5  # samples
+Attention = Literal["parallel", "sequential", "leads", "time", "none"]
 
 
 class Maps(NamedTuple):
@@ -37,7 +38,7 @@ def tokens_of(samples: int) -> int:
 
 
 class DualAttention(nn.Module):
-    """Attention over time in each lead beside attention over leads, ``(N, 12, T) -> (N, 512)``.
+    """Attention over time in each lead beside attention over leads, ``(N, 12, T) -> (N, D)``.
 
     The encoder of Chen et al., IEEE Transactions on Big Data 2025, arXiv 2403.10581. Two
     convolutions give each lead 4 features, five residual blocks make S = T / 32 tokens of 16
@@ -56,14 +57,16 @@ class DualAttention(nn.Module):
     encodings (``fixed``) and on what attention and MLP add.
 
     Args:
-        samples: T that the network is for. Attention over leads has weights for 16 S features: 1.1
-            million parameters for median beats (608 samples, S = 19), 76 million for 10 s at 500
-            Hz.
+        samples: T that the network is for.
+        embedding_dim: D, an even number: one half is the mean pool's, the other the maximum's.
         mode: ``fixed`` or ``faithful``.
-        branches: ``parallel`` adds both attentions of the same input; ``sequential`` attends over
-            leads after time.
-        attend_leads: False leaves the attention over leads out; then any T will do.
-        attend_time: False leaves the attention over time out.
+        attention: ``parallel`` adds both attentions of the same input; ``sequential`` attends over
+            leads after time; ``leads``, ``time`` and ``none`` leave the others out.
+        lead_tokens: Most tokens of a lead that attention over leads takes as the features of its
+            one token; of a longer signal they are the means of so many equal stretches, and what
+            attention adds to a stretch it adds to all of its tokens. The published network, which
+            sees median beats of 608 samples, has 19, and 1.1 million parameters there; as many as
+            S would be 76 million for 10 s at 500 Hz.
         share_time: One temporal block for all leads, instead of one for each.
         dropout: Of the attention blocks.
 
@@ -77,25 +80,33 @@ class DualAttention(nn.Module):
     def __init__(
         self,
         samples: int = 608,
+        embedding_dim: int = 512,
         *,
         mode: Literal["fixed", "faithful"] = "fixed",
-        branches: Literal["parallel", "sequential"] = "parallel",
-        attend_leads: bool = True,
-        attend_time: bool = True,
+        attention: Attention = "parallel",
+        lead_tokens: int = 19,
         share_time: bool = False,
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"samples must be positive, got {samples}")
+        if samples < 1 or lead_tokens < 1:
+            raise ValueError(
+                f"samples and lead_tokens must be positive, got {samples} and {lead_tokens}"
+            )
+        if embedding_dim < 2 or embedding_dim % 2:
+            raise ValueError(f"embedding_dim must be even and positive, got {embedding_dim}")
         if mode not in ("fixed", "faithful"):
             raise ValueError(f"mode must be fixed or faithful, got {mode}")
-        if branches not in ("parallel", "sequential"):
-            raise ValueError(f"branches must be parallel or sequential, got {branches}")
+        if attention not in get_args(Attention):
+            raise ValueError(f"attention must be {', '.join(get_args(Attention))}, got {attention}")
         self.tokens = tokens_of(samples)
+        self.lead_tokens = min(self.tokens, lead_tokens)
+        self.longer = (
+            lead_tokens <= self.tokens
+        )  # then any number of tokens beyond comes down to it
         self.mode = mode
-        self.branches = branches
-        self.embedding_dim = 2 * POOLED
+        self.attention = attention
+        self.embedding_dim = embedding_dim
         fixed = mode == "fixed"
         channels, features = LEADS * WIDTHS[0], WIDTHS[-1]
         padding = KERNEL // 2
@@ -109,16 +120,22 @@ class DualAttention(nn.Module):
         )
         self.blocks = nn.Sequential(*(_Residual(*widths) for widths in itertools.pairwise(WIDTHS)))
         self.over_time: _Block | None = None
-        if attend_time:
+        if attention in ("parallel", "sequential", "time"):
             groups = 1 if share_time else LEADS
-            attention = GroupedAttention(features, HEADS, groups)
-            self.over_time = _Block(attention, features, groups, dropout, fixed)
+            grouped = GroupedAttention(features, HEADS, groups)
+            self.over_time = _Block(grouped, features, groups, dropout, fixed)
         self.over_leads: _Block | None = None
-        if attend_leads:
-            width = features * self.tokens
+        if attention in ("parallel", "sequential", "leads"):
+            width = features * self.lead_tokens
             self.over_leads = _Block(_OverLeads(width), width, 1, dropout, fixed)
-        self.mean_pool = nn.Conv1d(LEADS * features, POOLED, kernel_size=1)
-        self.max_pool = nn.Conv1d(LEADS * features, POOLED, kernel_size=1)
+        self.mean_pool = nn.Conv1d(LEADS * features, embedding_dim // 2, kernel_size=1)
+        self.max_pool = nn.Conv1d(LEADS * features, embedding_dim // 2, kernel_size=1)
+
+    def stages(self) -> list[nn.Module]:
+        """From the signal to the embedding: the stem, residual blocks, attention, both pools."""
+        attention = [block for block in (self.over_time, self.over_leads) if block is not None]
+        pools = nn.ModuleList([self.mean_pool, self.max_pool])
+        return [self.stem, *self.blocks, nn.ModuleList(attention), pools]
 
     def features(self, ecg: Tensor) -> Tensor:
         """What attention sees: tokens of each lead, ``(N, 12, S, 16)``, as the lead has them."""
@@ -137,7 +154,7 @@ class DualAttention(nn.Module):
             maps: Whether to return the attention maps too.
 
         Returns:
-            Embeddings ``(N, 512)``; with ``maps`` these and :class:`Maps`.
+            Embeddings ``(N, D)``; with ``maps`` these and :class:`Maps`.
 
         Raises:
             ValueError: The shape is not ``(N, 12, T)``, T is zero, or this network attends over
@@ -145,10 +162,14 @@ class DualAttention(nn.Module):
         """
         if ecg.dim() != 3 or ecg.shape[1] != LEADS or ecg.shape[2] == 0:
             raise ValueError(f"ecg must be (N, {LEADS}, T), got {tuple(ecg.shape)}")
-        if self.over_leads is not None and tokens_of(ecg.shape[2]) != self.tokens:
-            least, most = SHRINK * (self.tokens - 1) + 1, SHRINK * self.tokens
+        tokens = tokens_of(ecg.shape[2])
+        if self.over_leads is not None and (
+            tokens < self.lead_tokens if self.longer else tokens != self.tokens
+        ):
+            least, most = SHRINK * (self.lead_tokens - 1) + 1, SHRINK * self.tokens
             raise ValueError(
-                f"ecg must have {least} to {most} samples, got {tuple(ecg.shape)}: crop or pad, or"
+                f"ecg must have {least} {'' if self.longer else f'to {most} '}samples"
+                f"{' or more' if self.longer else ''}, got {tuple(ecg.shape)}: crop or pad, or"
                 f" build DualAttention(samples={ecg.shape[2]})"
             )
         x = self.features(ecg)
@@ -157,20 +178,34 @@ class DualAttention(nn.Module):
         if self.over_time is not None:
             attended, by_time = self.over_time(x, maps)
         if self.over_leads is not None:
-            before = attended if self.branches == "sequential" else x
-            y, by_leads = self.over_leads(before.flatten(2)[:, None], maps)
-            y, by_leads = y.reshape(x.shape), None if by_leads is None else by_leads[:, 0]
-            both = self.branches == "parallel" and self.over_time is not None
-            attended = attended + y if both else y
+            before = attended if self.attention == "sequential" else x
+            y, by_leads = self._across(before, maps)
+            attended = attended + y if self.attention == "parallel" else y
         flat = attended.transpose(2, 3).flatten(1, 2)  # (N, 12 * 16, S)
         embeddings = torch.cat(
             [self.mean_pool(flat).mean(dim=-1), self.max_pool(flat).amax(dim=-1)], dim=-1
         )
         return (embeddings, Maps(by_leads, by_time)) if maps else embeddings
 
+    def _across(self, x: Tensor, maps: bool) -> tuple[Tensor, Tensor | None]:
+        """The block over leads: tokens ``(N, 12, S, 16)`` to the like, and its maps."""
+        assert self.over_leads is not None
+        tokens = x.shape[2]
+        if tokens == self.lead_tokens:
+            y, weights = self.over_leads(x.flatten(2)[:, None], maps)
+            y = y.reshape(x.shape)
+        else:
+            pooled = nn.functional.adaptive_avg_pool2d(x.transpose(2, 3), (None, self.lead_tokens))
+            before = pooled.transpose(2, 3)
+            y, weights = self.over_leads(before.flatten(2)[:, None], maps)
+            added = y.reshape(before.shape) - before
+            places = torch.arange(tokens, device=x.device) * self.lead_tokens // tokens
+            y = x + added[:, :, places]
+        return y, None if weights is None else weights[:, 0]
+
 
 class DualAttentionDecoder(nn.Module):
-    """Draws the signal from its embedding, ``(N, 512) -> (N, 12, T)``.
+    """Draws the signal from its embedding, ``(N, D) -> (N, 12, T)``.
 
     Two linear layers give each lead 4 features of S tokens; five blocks double their number five
     times; each lead then has a scale and an offset of its own, and is normalised to zero mean and
@@ -186,7 +221,7 @@ class DualAttentionDecoder(nn.Module):
         torch.Size([2, 12, 608])
     """
 
-    def __init__(self, samples: int = 608, embedding_dim: int = 2 * POOLED) -> None:
+    def __init__(self, samples: int = 608, embedding_dim: int = 512) -> None:
         super().__init__()
         if samples < 1 or embedding_dim < 1:
             raise ValueError(
@@ -243,6 +278,8 @@ class GroupedAttention(nn.Module):
         if maps:
             y, weights = lead_attention_maps(qkv, heads=self.heads)
             return self.project_out(y), weights
+        if torch.compiler.is_exporting():  # a graph for other runtimes has no kernel of ours
+            return self.project_out(lead_attention_reference(qkv, heads=self.heads)), None
         return self.project_out(lead_attention(qkv, heads=self.heads)), None
 
 

@@ -20,7 +20,7 @@ import ecgfast
 from ecgfast.data.source import Source, open_source
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.systems.model import Model, Network, configured, load
-from ecgfast.systems.parts import check_source, describe, prepared_fs
+from ecgfast.systems.parts import check_source, describe, prepared
 from ecgfast.train.card import CARD, write_card
 from ecgfast.train.checkpoint import CONTRACT, write_at_once
 from ecgfast.train.contract import to_json
@@ -186,8 +186,7 @@ def examples(model: Model, stores: list[str]) -> tuple[Tensor, bool]:
 
 def prepared_samples(model: Model) -> int:
     """T of what the network sees: some recipes change it."""
-    fs = prepared_fs(model.signal, model.contract.recipe)
-    return round(model.signal.seconds * fs) if model.contract.recipe else model.signal.samples
+    return prepared(model.signal, model.contract.recipe)[1]
 
 
 def training_patients(model: Model) -> int | None:

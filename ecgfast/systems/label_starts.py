@@ -37,7 +37,7 @@ from ecgfast.systems.parts import (
     make_encoder,
     make_page_encoder,
     preparation,
-    prepared_fs,
+    prepared,
     settled_recipe,
 )
 from ecgfast.train.batches import seed_draws
@@ -210,7 +210,7 @@ class Linear(_FromWeights):
         if self.network.page != NO_PAGE:
             page, _ = make_page_encoder(self.network.page, signal, recipe)
             return page.eval(), preparation(signal, recipe)
-        encoder, _ = make_encoder(self.network.encoder, num_leads=len(signal.leads))
+        encoder, _ = make_encoder(self.network.encoder, signal, recipe)
         return encoder.eval(), preparation(signal, recipe)
 
 
@@ -336,7 +336,7 @@ class Voting:
         """Distances ``(N, M)`` of test records from training records, block by block."""
         how, cohort = self.config.neighbours, self.cohort
         prepare = preparation(self.network.signal, self.network.recipe)
-        own = prepared_fs(self.network.signal, self.network.recipe)
+        own = prepared(self.network.signal, self.network.recipe)[0]
         try:
             factor = rate_factor(own, None if how.fs is None else min(how.fs, own))
         except ValueError as error:

@@ -279,7 +279,7 @@ def _encoder(
     if start is None and config.page.net != "none":
         return make_page_encoder(config.page, config.signal, recipe)
     if start is None:
-        return make_encoder(config.encoder, num_leads=len(config.signal.leads))
+        return make_encoder(config.encoder, config.signal, recipe)
     arguments = {**start.model["arguments"], "dropout": config.encoder.dropout}
     model = {**start.model, "arguments": arguments}
     encoder = from_description(model, ENCODERS)

@@ -42,7 +42,7 @@ from ecgfast.systems.parts import (
     check_source,
     describe,
     preparation,
-    prepared_fs,
+    prepared,
     settled_recipe,
 )
 from ecgfast.train.contract import ContractError, check_signal
@@ -78,7 +78,7 @@ def input_distance(
                 "without a scale, or the records that the stage was trained on"
             )
         return EmbeddingDistance(stage.encoder)
-    fs = prepared_fs(signal, recipe)
+    fs = prepared(signal, recipe)[0]
     try:
         factor = rate_factor(fs, how.mine_fs)
     except ValueError as error:

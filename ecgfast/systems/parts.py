@@ -15,6 +15,7 @@ from ecgfast.config import Encoder, Signal
 from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
+from ecgfast.models.dual_attention import LEADS, DualAttention
 from ecgfast.models.heads import Head
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.models.pretrained import load_pretrained
@@ -29,18 +30,47 @@ from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import OneRecord, Prepare
 
-AnyEncoder = ResNet1d | PageEncoder
-ENCODERS: dict[str, type[nn.Module]] = {"ResNet1d": ResNet1d, "PageEncoder": PageEncoder}
+AnyEncoder = ResNet1d | DualAttention | PageEncoder
+ENCODERS: dict[str, type[nn.Module]] = {
+    "ResNet1d": ResNet1d,
+    "DualAttention": DualAttention,
+    "PageEncoder": PageEncoder,
+}
+NETS = {"resnet18": "ResNet1d", "dual_attention": "DualAttention"}  # by what configurations say
 MOST_PARAMETERS = 2**29
 BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
 SCALED_BY = 4096  # training records that a recipe takes its scale from
 HEADS: dict[str, type[nn.Module]] = {"Head": Head}
 
 
-def make_encoder(encoder: Encoder, *, num_leads: int) -> tuple[ResNet1d, dict[str, Any]]:
-    """The encoder, and how a contract describes it."""
-    arguments = {"num_leads": num_leads, **asdict(encoder)}
-    return ResNet1d(**arguments), {"class": "ResNet1d", "arguments": arguments}
+def make_encoder(
+    encoder: Encoder, signal: Signal, recipe: dict[str, Any] | None
+) -> tuple[AnyEncoder, dict[str, Any]]:
+    """The encoder of such signals, and how a contract describes it.
+
+    Raises:
+        RunError: The network is for other leads, or has no embedding of this size.
+    """
+    words: dict[str, Any] = {"dropout": encoder.dropout}
+    if encoder.embedding_dim is not None:
+        words["embedding_dim"] = encoder.embedding_dim
+    if encoder.net == "dual_attention":
+        if len(signal.leads) != LEADS:
+            raise RunError(
+                f"error[encoder] dual_attention attends over {LEADS} leads, --signal.leads names "
+                f"{len(signal.leads)}: take all of them, or --encoder.net resnet18",
+                code=2,
+            )
+        words |= {"samples": prepared(signal, recipe)[1], "mode": encoder.mode}
+        words |= {"attention": encoder.attention}
+    else:
+        words |= {"num_leads": len(signal.leads), "width": encoder.width, "init": encoder.init}
+    name = NETS[encoder.net]
+    try:
+        made: AnyEncoder = ENCODERS[name](**words)  # type: ignore[assignment]
+    except ValueError as error:
+        raise RunError(f"error[encoder] {error}", code=2) from error
+    return made, {"class": name, "arguments": {**words, "embedding_dim": made.embedding_dim}}
 
 
 def make_page_encoder(
@@ -54,7 +84,7 @@ def make_page_encoder(
     """
     check_scale(signal, recipe)
     words = {k: v for k, v in asdict(page).items() if k not in ("weights", "least_match")}
-    fs = prepared_fs(signal, recipe)
+    fs = prepared(signal, recipe)[0]
     words |= {"num_leads": len(signal.leads), "leads": ",".join(signal.leads), "fs": fs}
     try:
         encoder = PageEncoder(**words)
@@ -184,11 +214,11 @@ def beats(fs: float) -> View:
     return view
 
 
-def prepared_fs(signal: Signal, recipe: dict[str, Any] | None) -> float:
-    """Rate of the signals as they are prepared, Hz: some recipes change it."""
+def prepared(signal: Signal, recipe: dict[str, Any] | None) -> tuple[float, int]:
+    """Rate and samples of the signals as they are prepared: some recipes change both."""
     if recipe is None:
-        return signal.fs
-    return Recipe.from_dict(recipe).result(signal.fs, signal.samples)[0]
+        return signal.fs, signal.samples
+    return Recipe.from_dict(recipe).result(signal.fs, signal.samples)
 
 
 def check_source(

@@ -23,10 +23,10 @@ def build(config: Config) -> Run:
     if config.lone == "drop":
         source = of_several(source)
     recipe = settled_recipe(signal, source)
-    encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
+    encoder, model = make_encoder(config.encoder, signal, recipe)
     method = PCLR(
         encoder,
-        make_projector(config.projector, config.encoder.embedding_dim),
+        make_projector(config.projector, encoder.embedding_dim),
         make_views(config.augment, signal, recipe),
         temperature=config.temperature,
         gather=config.gather,

@@ -36,7 +36,7 @@ def build(config: Config) -> Run:
     signal, fit = config.signal, config.fit
     source = open_records(config)
     recipe = settled_recipe(signal, source)
-    encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
+    encoder, model = make_encoder(config.encoder, signal, recipe)
     who = identity(source)
     method = SSLDML(
         encoder,

@@ -15,10 +15,10 @@ def build(config: Config) -> Run:
     signal = config.signal
     source = open_records(config)
     recipe = settled_recipe(signal, source)
-    encoder, model = make_encoder(config.encoder, num_leads=len(signal.leads))
+    encoder, model = make_encoder(config.encoder, signal, recipe)
     method = VICReg(
         encoder,
-        make_projector(config.projector, config.encoder.embedding_dim),
+        make_projector(config.projector, encoder.embedding_dim),
         make_views(config.augment, signal, recipe),
         VICRegLoss(config.invariance, config.variance, config.covariance, gather=config.gather),
         optim=config.optim,

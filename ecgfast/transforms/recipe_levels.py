@@ -107,8 +107,7 @@ class Scale(Word):
 class MedianBeat(Word):
     """One beat for each lead: the median over the record's beats, aligned on R.
 
-    See `ecgfast.transforms.beats.median_beats`, which tells which records have too few beats; here
-    they raise.
+    See `ecgfast.transforms.beats.median_beats`, which tells which records have too few beats.
 
     Args:
         samples: Of the beat.
@@ -116,6 +115,7 @@ class MedianBeat(Word):
         lead: Where R is looked for; none for all leads together.
         least: Beats that make a median.
         clean: Whether to filter before beats are looked for; not if the recipe has done so.
+        poor: What to do with a record of too few beats: raise, or nan, which leaves nothing of it.
     """
 
     samples: int
@@ -123,6 +123,7 @@ class MedianBeat(Word):
     lead: int | None = None
     least: int = 3
     clean: bool = True
+    poor: Literal["raise", "nan"] = "raise"
 
     def fuses(self, at: Place) -> bool:
         return False
@@ -145,6 +146,8 @@ class MedianBeat(Word):
             least=self.least,
             clean=self.clean,
         )
+        if self.poor == "nan":
+            return made.beats.masked_fill(~made.valid[:, None, None], torch.nan)
         if not made.valid.all():
             poor = (~made.valid).nonzero().flatten().tolist()
             named = ", ".join(f"{n} ({int(made.made_of[n])})" for n in poor[:8])

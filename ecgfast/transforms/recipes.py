@@ -262,6 +262,7 @@ def preprocess(
     if whole:
         return y
     flat = x.amax(dim=-1, keepdim=True) == x.amin(dim=-1, keepdim=True)
+    lost: Tensor | None = None  # records of which a word has left nothing
     while start < len(placed):
         steps, after = _run(placed, start)
         if after > start:
@@ -272,10 +273,13 @@ def preprocess(
         else:
             word, at = placed[start]
             y, after = word.apply(y, at), start + 1
+            if isinstance(word, MedianBeat):
+                lost = y.isnan().flatten(1).all(dim=1)[:, None, None]
+                y = y.masked_fill(lost, 0.0)
         start = after
     if restore:
         y = _restore(y, x, missing, placed)
-    return y.to(dtype)
+    return (y if lost is None else y.masked_fill(lost, torch.nan)).to(dtype)
 
 
 def _run(placed: list[tuple[Word, Place]], start: int) -> tuple[Steps, int]:
