@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgfast.data import sampler
-from ecgfast.data.sampler import BalancedSampler, Lists, PairSampler, Partners, StepSampler
+from ecgfast.data.sampler import (
+    BalancedSampler,
+    Lists,
+    PairSampler,
+    Partners,
+    StepSampler,
+    StratifiedSampler,
+)
 
 LAYOUTS = st.tuples(
     st.integers(1, 5),  # batch size
@@ -160,6 +167,40 @@ def test_pairs_refuse_what_cannot_be():
 
 def test_examples():
     assert doctest.testmod(sampler).failed == 0
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=12, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(0, 5),
+)
+def test_every_batch_has_its_share_of_each_stratum(strata, size, world, epoch):
+    strata = np.array(strata)
+    deal = [
+        StratifiedSampler(strata, size, seed=1, rank=rank, world_size=world)
+        for rank in range(world)
+    ]
+    steps = deal[0].steps_per_epoch
+    batches = [one.batch(epoch * steps + k) for k in range(steps) for one in deal]
+    seen = np.concatenate(batches)
+    assert len(set(seen.tolist())) == len(seen)
+    kinds = len(set(strata.tolist()))
+    for batch in batches:  # a stratum is one record more or less, for each place that others move
+        for stratum in set(strata.tolist()):
+            share = size * (strata == stratum).mean()
+            assert abs((strata[batch] == stratum).sum() - share) <= kinds
+
+
+def test_rare_events_are_dealt_evenly_and_anew():
+    events = np.zeros(1000, np.int64)
+    events[:40] = 1
+    deal = StratifiedSampler(events, 100, seed=0)
+    counts = [int(events[deal.batch(k)].sum()) for k in range(40)]
+    assert set(counts) <= {3, 4, 5}
+    assert deal.batch(0) != deal.batch(10)  # another epoch
+    late = StratifiedSampler(events, 100, seed=0, start_step=7)
+    assert next(iter(late)) == deal.batch(7)
 
 
 def test_balanced_batches_have_as_many_of_each_class_and_forget_nobody():

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "transforms": {"ops"},
     "eval": {"ops"},
     "train": {"config"},
-    "methods": {"config", "losses", "miners", "train"},
+    "methods": {"config", "eval", "losses", "miners", "train"},
     "systems": {
         "config",
         "data",

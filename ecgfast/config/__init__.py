@@ -307,7 +307,8 @@ class Labelled:
         validation: Part that chooses the weights to keep; empty needs keep=last.
         label: Column of the manifest.
         task: regression of the label; classification, whether it is above the threshold; or
-            multiclass, which of its names it is (text, or numbers that are codes).
+            multiclass, which of its names it is (text, or numbers that are codes); or survival, of
+            which the label is the time until the event, or until which there was none.
         threshold: The positive class is label > threshold, strictly; none means that the label
             itself is 0 or 1.
         half: Take about half of the patients, by a hash of their ids: to train a metric on the
@@ -334,7 +335,7 @@ class Labelled:
     data: Store = field(default_factory=Store)
     validation: str = "val"
     label: str = "mpcwp"
-    task: Literal["regression", "classification", "multiclass"] = "regression"
+    task: Literal["regression", "classification", "multiclass", "survival"] = "regression"
     threshold: float | None = None
     half: Literal["all", "first", "second"] = "all"
     train_on: str = ""
@@ -371,7 +372,7 @@ class Labelled:
 
     def _check_weight(self) -> None:
         weight = self.class_weight
-        if weight != "none" and self.task == "regression":
+        if weight != "none" and self.task not in ("classification", "multiclass"):
             raise ValueError("class_weight belongs to task=classification or multiclass")
         if isinstance(weight, str):
             return

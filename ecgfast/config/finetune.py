@@ -8,12 +8,20 @@ from typing import Literal
 from ecgfast.config import Augment, Encoder, Fit, Labelled, Optim, Signal
 from ecgfast.config.pages import PageViews
 
+MOST_INTERVALS = 1000  # of a discrete hazard
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Labelled):
-    """A head on an encoder: a value, a class at a threshold, or one of several classes.
+    """A head on an encoder: a value, a class at a threshold, one of several classes, or a hazard.
 
     Attributes:
+        event: Of survival: column that is 1 where the label is the time of the event, and 0 where
+            the record was censored then.
+        hazard: Of survival: cox is proportional hazards, by the partial likelihood of each batch;
+            discrete is a hazard of its own in each of so many intervals of time.
+        intervals: Of discrete: how many at most, with as many training events in each.
+        ties: Of cox: rule for events at one time.
         signal: The signal contract; with init, the encoder's own holds and a different one is
             refused.
         freeze: Train the head alone (linear probe).
@@ -37,6 +45,10 @@ class Config(Labelled):
         fit: How long, on what, and where to.
     """
 
+    event: str = ""
+    hazard: Literal["cox", "discrete"] = "cox"
+    intervals: int = 20
+    ties: Literal["efron", "breslow"] = "efron"
     signal: Signal = field(default_factory=lambda: Signal(band=(0.5, 40.0)))
     freeze: bool = False
     freeze_steps: int = 0
@@ -54,6 +66,7 @@ class Config(Labelled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_survival()
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
         for name in ("head_lr", "encoder_lr"):
@@ -72,3 +85,23 @@ class Config(Labelled):
                 f"freeze_steps must lie in [0, fit.steps = {self.fit.steps}), got "
                 f"{self.freeze_steps}: --freeze true holds the encoder still to the end"
             )
+
+    def _check_survival(self) -> None:
+        if self.task != "survival":
+            strange = [
+                n for n in ("event", "hazard", "ties") if getattr(self, n) != getattr(Config, n)
+            ]
+            if strange:
+                raise ValueError(f"{strange[0]} belongs to task=survival, got task={self.task}")
+            return
+        if not self.event:
+            raise ValueError(
+                f"task=survival needs to know of which records {self.label} is the time of the "
+                "event: name the column of 0 and 1 with --event"
+            )
+        if self.event == self.label:
+            raise ValueError(f"label is the time and event another column, got {self.label} twice")
+        if self.dropout_at_test:
+            raise ValueError("dropout_at_test is of the published mPCWP head, not of survival")
+        if not 2 <= self.intervals <= MOST_INTERVALS:
+            raise ValueError(f"intervals must lie in [2, {MOST_INTERVALS}], got {self.intervals}")

@@ -70,6 +70,8 @@ class Config(Labelled):
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if self.alpha == self.task_weight == 0:
             raise ValueError("alpha and task_weight are both 0: there is nothing to learn")
+        if self.task == "survival":
+            raise ValueError("task=survival is for finetune: a time that is cut off is no metric")
         value = self.task == "regression"
         if value and self.mining not in ("auto", "label"):
             raise ValueError(f"mining={self.mining} is for classes; a regression takes label")

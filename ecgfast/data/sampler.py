@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,41 @@ class StepSampler:
         if self.order == "fixed":
             return np.arange(self.num_records)
         return np.random.default_rng([self.seed, epoch]).permutation(self.num_records)
+
+
+class StratifiedSampler(StepSampler):
+    """The same, and every batch has its share of each stratum, one record more or less.
+
+    Of few events, say, each batch of a survival model gets as many as there are for it. An epoch's
+    permutation spreads each stratum evenly over the epoch, in an order and from a place that are
+    drawn.
+
+    Args:
+        strata: Of each record ``(N,)``, integers.
+        batch_size: Records a step and process.
+        seed: Of the permutations.
+        rank: Of this process.
+        world_size: How many processes there are.
+        start_step: The first step that is wanted.
+
+    Raises:
+        ValueError: One global batch needs more records than there are.
+
+    Example:
+        >>> events = np.array([1, 1, 0, 0, 0, 0, 0, 0])
+        >>> [int(events[StratifiedSampler(events, 4, seed=0).batch(k)].sum()) for k in range(4)]
+        [1, 1, 1, 1]
+    """
+
+    def __init__(self, strata: NDArray[np.int64], batch_size: int, **how: Any) -> None:
+        super().__init__(len(strata), batch_size, **how)
+        self.members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+
+    def _draw(self, epoch: int) -> NDArray[np.int64]:
+        draw = np.random.default_rng([self.seed, epoch])
+        order = np.concatenate([draw.permutation(some) for some in self.members])
+        place = [(np.arange(len(some)) + draw.random()) / len(some) for some in self.members]
+        return order[np.argsort(np.concatenate(place), kind="stable")]
 
 
 class BalancedSampler:

@@ -116,6 +116,8 @@ class Source:
         classes: The names that it takes, if it is one of names: ``label`` is a place among these.
         unknown: How many records were left out because their label is another name, by the name.
         pages: What each store of pages holds. ``ecg`` is then a page (C, H, W) uint8, without gain.
+        event: The column that says of which records the label, a time, is that of the event. Labels
+            are then signed: the time where the event was seen, minus the time where it was not.
     """
 
     dataset: Joined
@@ -126,6 +128,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     unknown: dict[str, int] = field(default_factory=dict)
     pages: dict[str, PageFit] = field(default_factory=dict)
+    event: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -145,9 +148,15 @@ class Source:
         return self.table[name].to_numpy()
 
     def labels(self) -> NDArray[np.float64]:
-        """What each record is labelled with: a number, or the place of its name among classes."""
+        """What each record is labelled with: a number, or the place of its name among classes.
+
+        With an ``event`` a signed time: see there.
+        """
         assert self.label is not None
         column = self.table[self.label]
+        if self.event is not None:
+            time = column.to_numpy().astype(np.float64)
+            return np.where(self.table[self.event].to_numpy() == 1, time, -time)
         if self.classes is None:
             return column.to_numpy().astype(np.float64)
         place = {name: i for i, name in enumerate(self.classes)}
@@ -186,6 +195,7 @@ def open_source(
     label: str | None = None,
     limit: int = 0,
     classes: Sequence[str] | None = None,
+    event: str | None = None,
 ) -> Source:
     """Opens stores, or makes the SYNTHETIC cohort if there are none.
 
@@ -198,9 +208,11 @@ def open_source(
         limit: The first so many records; 0 is all.
         classes: For a label of names (numbers are names, too): these, in this order, and records of
             other names are left out and counted. An empty list takes all names there are, sorted.
+        event: For a label that is a time: column of 0 and 1; records without it are left out.
 
     Raises:
-        DataError: A store cannot be read, or there are no such records.
+        DataError: A store cannot be read, there are no such records, a time is not positive, or an
+            event is not 0 or 1.
     """
     text = label is not None and classes is not None
     if paths:
@@ -210,6 +222,8 @@ def open_source(
     if limit:
         source = source.take(np.arange(min(limit, len(source))))
     source = replace(source, label=label)
+    if event is not None and label is not None:
+        return timed(source, event)
     return _classed(source, classes) if text and classes is not None else source
 
 
@@ -217,6 +231,41 @@ def class_names(column: pd.Series[Any]) -> list[str]:
     """The values of a column as names: 3.0 is "3"."""
     numbers = (int, float, np.number)
     return [f"{v:g}" if isinstance(v, numbers) else str(v).strip() for v in column]
+
+
+def timed(source: Source, event: str) -> Source:
+    """The records whose event is known, with signed times for labels.
+
+    Raises:
+        DataError: There is no such column, or a time or an event is not what it must be.
+    """
+    label = source.label
+    if event not in source.table:
+        raise DataError(
+            f"error[event] the records have no column {event!r}; there are "
+            f"{', '.join(map(str, source.table.columns[:30]))}"
+        )
+    column = pd.to_numeric(source.table[event], errors="coerce")
+    asked = source.table[event].notna().to_numpy()
+    kept = source.take(np.flatnonzero(asked))
+    happened, time = column[asked].to_numpy(), kept.table[label].to_numpy(np.float64)
+    names = kept.table["record_id"].to_numpy()
+    for what, values, right, want in (
+        (event, kept.table[event].to_numpy(), np.isin(happened, (0, 1)), "0 (censored) or 1"),
+        (label, time, np.isfinite(time) & (time > 0), "a time over 0"),
+    ):
+        wrong = np.flatnonzero(~right)
+        if len(wrong):
+            raise DataError(
+                f"error[time] {what} must be {want}, got {values[wrong[0]]} in record "
+                f"{names[wrong[0]]} ({len(wrong)} of {len(kept)} records): mend the manifest's "
+                "source, or leave these records out, and convert again"
+            )
+    if not len(kept):
+        raise DataError(f"error[event] none of {len(source)} records has a value in {event!r}")
+    kept = replace(kept, event=event)
+    labels = kept.labels().astype(np.float32)
+    return replace(kept, dataset=Joined(kept.dataset.parts, kept.dataset.keep, labels))
 
 
 def _classed(source: Source, classes: Sequence[str]) -> Source:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ecgfast.config import Optim
-from ecgfast.methods.task import Kind, Loss, Task
+from ecgfast.methods.task import Kind, Loss, Task, survival
 from ecgfast.methods.views import blank
 from ecgfast.train.method import Method
 
 
 class Finetune(Method):
-    """A head on an encoder, for a value or for a class; frozen, it is a linear probe.
+    """A head on an encoder, for a value, a class or a hazard; frozen, it is a linear probe.
 
     A record whose label is NaN, or that has not a single sample, is counted (``labelled`` is the
     share of the others) and otherwise left out of the loss; a sample that is missing (NaN) reaches
@@ -32,6 +32,7 @@ class Finetune(Method):
             0 or 1.
         loss: Of a regression, on errors in units of the head's scale.
         class_weights: What a record of each class counts, ``(C,)``.
+        edges: Of survival, and ties: as of the task.
         freeze: Trains the head alone; the encoder stays in eval mode, batch norms included.
         freeze_steps: The same for the first so many steps of the run; then all is trained.
         freeze_norms: The encoder's batch norms stay as they are, also when the rest moves.
@@ -54,6 +55,8 @@ class Finetune(Method):
         threshold: float | None = None,
         loss: Loss = "mse",
         class_weights: Tensor | None = None,
+        edges: Tensor | None = None,
+        ties: str = "efron",
         freeze: bool = False,
         freeze_steps: int = 0,
         freeze_norms: bool = False,
@@ -67,7 +70,14 @@ class Finetune(Method):
         super().__init__(optim)
         self.encoder = encoder.requires_grad_(not freeze)
         self.head: nn.Module = head
-        self.task = Task(task, threshold=threshold, loss=loss, class_weights=class_weights)
+        self.task = Task(
+            task,
+            threshold=threshold,
+            loss=loss,
+            class_weights=class_weights,
+            edges=edges,
+            ties=ties,
+        )
         self.freeze_encoder = freeze
         self.freeze_steps = freeze_steps
         found = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -157,11 +167,14 @@ class Finetune(Method):
         """Scores and embeddings of a batch, with all that is known of its records but the signal.
 
         Returns:
-            ``score`` ``(N,)``: the value in the label's unit, or the probability of the class, of
-            several classes ``(N, C)``; ``embedding`` ``(N, D)``; and what else the batch held.
+            ``score`` ``(N,)``: the value in the label's unit, the probability of the class, of
+            several classes ``(N, C)``, or the log hazard; ``survival`` ``(N, K)`` where hazards are
+            of intervals; ``embedding`` ``(N, D)``; and what else the batch held.
         """
         output, embeddings = self(batch["ecg"])
         known = {name: column for name, column in batch.items() if name != "ecg"}
+        if self.task.edges is not None:
+            known["survival"] = survival(output)
         return {**known, "score": self.task.score(output), "embedding": embeddings}
 
     def _settle(self) -> None:

@@ -5,8 +5,35 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
+
+
+class BatchDropout(nn.Module):
+    """Dropout of columns: one mask for all records of a batch.
+
+    In a Cox loss records are compared with each other; with masks of their own they would be
+    compared through different networks (Chen et al., arXiv 2403.10581).
+
+    Args:
+        p: Share of the columns that are set to 0; the others grow by 1 / (1 - p).
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"p must lie in [0, 1), got {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, D) -> (N, D)``."""
+        return x * nn.functional.dropout(x.new_ones(x.shape[1:]), self.p, self.training)
+
+    def extra_repr(self) -> str:
+        """The hyper-parameters."""
+        return f"p={self.p}"
 
 
 class Projector(nn.Module):
@@ -117,3 +144,53 @@ class Head(nn.Module):
         """Maps embeddings ``(N, D)`` to values or logits ``(N, outputs)``."""
         values: Tensor = self.out(self.hidden(embeddings))
         return values * self.scale + self.mean
+
+
+class RiskHead(nn.Module):
+    """From an embedding to a hazard, ``(N, D) -> (N, outputs)``.
+
+    Batch norm, dropout with one mask for the batch, linear, ReLU, batch norm, linear: the head of
+    Chen et al., arXiv 2403.10581, which has 3 hidden units. Without hidden ones it is batch norm,
+    dropout and one linear layer.
+
+    Args:
+        embedding_dim: D.
+        hidden: Width of the hidden layer; 0 has none.
+        dropout: Of the embedding's columns.
+        outputs: 1 for a log hazard, or a logit for each interval of time.
+
+    Example:
+        >>> RiskHead(128)(torch.zeros(4, 128)).shape
+        torch.Size([4, 1])
+    """
+
+    scale = 1.0  # a hazard has no unit
+
+    def __init__(
+        self, embedding_dim: int, hidden: int = 3, dropout: float = 0.25, outputs: int = 1
+    ) -> None:
+        super().__init__()
+        if embedding_dim < 1 or hidden < 0 or outputs < 1:
+            raise ValueError(
+                "embedding_dim and outputs must be positive, hidden at least 0, "
+                f"got {embedding_dim}, {outputs} and {hidden}"
+            )
+        self.hidden: nn.Module = nn.Identity()
+        if hidden:
+            self.hidden = nn.Sequential(
+                nn.Linear(embedding_dim, hidden), nn.ReLU(inplace=True), nn.BatchNorm1d(hidden)
+            )
+        self.norm = nn.BatchNorm1d(embedding_dim)
+        self.dropout = BatchDropout(dropout)
+        self.out = nn.Linear(hidden or embedding_dim, outputs)
+
+    def set_hazards(self, shares: ArrayLike) -> None:
+        """Begins at hazards ``(outputs,)`` of intervals, those of all training records say."""
+        hazards = torch.as_tensor(np.asarray(shares), dtype=self.out.bias.dtype).clamp(1e-6, 0.999)
+        with torch.no_grad():
+            self.out.bias.copy_(hazards.logit())
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Maps embeddings ``(N, D)`` to log hazards or logits ``(N, outputs)``."""
+        values: Tensor = self.out(self.hidden(self.dropout(self.norm(embeddings))))
+        return values

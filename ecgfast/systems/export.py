@@ -29,6 +29,7 @@ from ecgfast.train.errors import RunError
 OPSET = 20
 ONNX, PARITY = "model.onnx", "parity.json"
 FOLDER = ("encoder.safetensors", "head.safetensors", CONTRACT, "config.yaml", "intervals.json")
+OUTPUTS = ("embedding", "score", "survival")  # as far as the run gives them
 SLACK = 8.0  # times the error of torch's own float32, for sums in another order
 RECORDS = 32  # that parity is measured on
 Session = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
@@ -65,7 +66,8 @@ def export_onnx(model: Model, out: str | Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     network = _network(model.folder)
     example = torch.zeros(2, len(model.signal.leads), prepared_samples(model))
-    names = ["embedding", "score"][: 1 if network.head is None else 2]
+    several = network.kind == "survival" and bool(model.task.get("edges"))
+    names = list(OUTPUTS[: 1 if network.head is None else 3 if several else 2])
     shape = {0: torch.export.Dim("N", min=1)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, to its own makers
@@ -139,7 +141,7 @@ def parity(model: Model, session: Session, ecg: Tensor) -> dict[str, Any]:
         np.concatenate(each) for each in zip(*map(session, ecg.numpy()[:, None]), strict=True)
     ]
     rows = []
-    for name, p, t, s, one in zip(("embedding", "score"), plain, truth, said, singly, strict=False):
+    for name, p, t, s, one in zip(OUTPUTS, plain, truth, said, singly, strict=False):
         floor = 4 * float(np.finfo(np.float32).eps) * float(np.abs(t).max())
         bound = SLACK * float(np.abs(p - t).max()) + floor
         error = max(float(np.abs(x.astype(np.float64) - t).max()) for x in (s, one))

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import nn
 
 from ecgfast.config.finetune import Config
-from ecgfast.data.sampler import StepSampler
+from ecgfast.data.sampler import StepSampler, StratifiedSampler
 from ecgfast.methods.finetune import Finetune
-from ecgfast.models.heads import Head
+from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.systems.labelled import Learner, learner, run_of
 from ecgfast.systems.parts import ENCODERS, HEADS, AnyEncoder, from_description, preparation
@@ -27,7 +28,7 @@ class Loaded(NamedTuple):
     """A run to be used: modules in eval mode, and what they expect and give."""
 
     encoder: AnyEncoder
-    head: Head | None
+    head: Head | RiskHead | None
     prepare: Prepare
     contract: Contract
 
@@ -42,6 +43,8 @@ def build(config: Config) -> Run:
         threshold=config.threshold,
         loss=config.loss,
         class_weights=who.class_weights(),
+        edges=who.edges,
+        ties=config.ties,
         freeze=config.freeze,
         freeze_steps=config.freeze_steps,
         freeze_norms=config.freeze_norms,
@@ -52,9 +55,11 @@ def build(config: Config) -> Run:
         augment=_augment(config, who),
         optim=config.optim,
     )
-    return run_of(
-        who, method, lambda size: partial(StepSampler, len(who.train), size, seed=config.fit.seed)
-    )
+    seed = config.fit.seed
+    if config.task == "survival":  # a batch without an event teaches nothing
+        strata = (who.labels > 0).astype(np.int64)
+        return run_of(who, method, lambda size: partial(StratifiedSampler, strata, size, seed=seed))
+    return run_of(who, method, lambda size: partial(StepSampler, len(who.train), size, seed=seed))
 
 
 def _augment(config: Config, who: Learner) -> nn.Module | None:

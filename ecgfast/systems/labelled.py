@@ -15,7 +15,7 @@ from ecgfast.config import Labelled, Signal
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
 from ecgfast.data.split import read_patients
-from ecgfast.models.heads import Head
+from ecgfast.models.heads import Head, RiskHead
 from ecgfast.systems.parts import (
     ENCODERS,
     AnyEncoder,
@@ -54,6 +54,7 @@ class Learner(NamedTuple):
         encoder: With its weights.
         model: How a contract describes it.
         head: For the task.
+        edges: Of a hazard in intervals: where these end, ``(K,)``.
     """
 
     config: Any
@@ -64,7 +65,8 @@ class Learner(NamedTuple):
     recipe: dict[str, Any] | None
     encoder: AnyEncoder
     model: dict[str, Any]
-    head: Head
+    head: Head | RiskHead
+    edges: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -115,7 +117,13 @@ def learner(config: C) -> Learner:
         _check_names(config, train.classes)
     config, train = _some_patients(config, train)
     if config.fraction < 1:
-        train = train.fraction(config.fraction, seed=config.fit.seed, label=config.label)
+        train = train.fraction(
+            config.fraction,
+            seed=config.fit.seed,
+            label=config.event if config.task == "survival" else config.label,
+        )
+    labels = train.labels()
+    _check_labels(config, train, labels)
     validation = None
     if config.validation:
         validation = _open(config, (config.validation,), train.classes)
@@ -123,12 +131,22 @@ def learner(config: C) -> Learner:
         if config.half != "all":
             validation = _not_empty(validation.half(config.half), config, "validation part")
         _say_unknown(validation, config)
+        if config.task == "survival":
+            _check_events(config, validation.labels(), "validation")
+            _check_apart(config, train, validation)
     recipe = settled_recipe(signal, train) if start is None else start.recipe
-    labels = train.labels()
-    _check_labels(config, train, labels)
 
     encoder, model = _encoder(config, start, recipe)
-    head = Head(**_head_arguments(config, train, encoder.embedding_dim))
+    edges = _edges(config, labels)
+    arguments = _head_arguments(config, train, encoder.embedding_dim, edges)
+    if config.task == "survival":
+        risk = RiskHead(**arguments)
+        if edges is not None:
+            risk.set_hazards(_share_with_event(labels, edges.numpy()))
+        return Learner(
+            config, train, validation, labels, start, recipe, encoder, model, risk, edges
+        )
+    head = Head(**arguments)
     if config.task == "regression" and config.zscore:
         head.set_scale(float(labels.mean()), float(labels.std()))
     return Learner(config, train, validation, labels, start, recipe, encoder, model, head)
@@ -154,8 +172,8 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
         validation=None if validation is None else validation.dataset,
         names=train.names,
     )
-    several = train.classes is not None
-    task = {
+    several = train.classes is not None or config.task == "survival"
+    task: dict[str, Any] = {
         "kind": config.task,
         "label": config.label,
         "threshold": config.threshold,
@@ -165,12 +183,17 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
     }
     if train.classes is not None:
         task["classes"] = list(train.classes)
-    arguments = _head_arguments(config, train, who.encoder.embedding_dim)
+    if config.task == "survival":
+        task["event"] = config.event
+        task["edges"] = None if who.edges is None else who.edges.tolist()
+    arguments = _head_arguments(config, train, who.encoder.embedding_dim, who.edges)
     contract = Contract(
         signal=config.signal,
         recipe=who.recipe,
         model=who.model,
-        head=None if method.head is None else {"class": "Head", "arguments": arguments},
+        head=None
+        if method.head is None
+        else {"class": type(who.head).__name__, "arguments": arguments},
         task=None if method.head is None else task,
         synthetic=train.synthetic or (who.start is not None and who.start.synthetic),
         trained_on=Records.of(train.column("record_id")),
@@ -208,6 +231,7 @@ def _open(
         label=config.label,
         limit=limit,
         classes=classes,
+        event=config.event if config.task == "survival" else None,
     )
 
 
@@ -287,12 +311,42 @@ def _encoder(
     return encoder, model
 
 
-def _head_arguments(config: Labelled, train: Source, embedding_dim: int) -> dict[str, Any]:
+def _edges(config: Any, labels: NDArray[np.float64]) -> Tensor | None:
+    """Ends of intervals of time with as many training events each, up to the last event."""
+    if config.task != "survival" or config.hazard == "cox":
+        return None
+    events = labels[labels > 0]
+    ends = np.unique(np.quantile(events, np.linspace(0, 1, config.intervals + 1)[1:]))
+    if len(ends) < 2:
+        raise DataError(
+            f"error[event] all {len(events)} training events are at time {ends[0]:g}: intervals of "
+            "time need two times; take --hazard cox"
+        )
+    return torch.tensor(ends, dtype=torch.float32)
+
+
+def _share_with_event(
+    labels: NDArray[np.float64], edges: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """A life table: of those at risk at the beginning of an interval, who have the event in it."""
+    ends = edges.astype(np.float64)
+    begins = np.concatenate([[0.0], ends[:-1]])
+    time = np.abs(labels)[:, None]
+    events = ((labels[:, None] > begins) & (labels[:, None] <= ends)).sum(axis=0)
+    share: NDArray[np.float64] = events / np.maximum((time > begins).sum(axis=0), 1)
+    return share
+
+
+def _head_arguments(
+    config: Labelled, train: Source, embedding_dim: int, edges: Tensor | None
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "embedding_dim": embedding_dim,
         "hidden": config.hidden,
         "dropout": config.head_dropout,
     }
+    if edges is not None:
+        return {**arguments, "outputs": len(edges)}
     return arguments if train.classes is None else {**arguments, "outputs": len(train.classes)}
 
 
@@ -329,6 +383,9 @@ def _check_labels(config: Labelled, train: Source, labels: NDArray[np.float64]) 
     if train.classes is not None:
         _say_few(config, train, labels)
         return
+    if config.task == "survival":
+        _check_events(config, labels, "training")
+        return
     if config.task == "regression":
         if len(labels) < 2 or labels.std() == 0:
             raise DataError(
@@ -350,6 +407,32 @@ def _check_labels(config: Labelled, train: Source, labels: NDArray[np.float64]) 
             f"error[label] {int(positive.sum())} of {len(labels)} training records have "
             f"{config.label} {rule}: a class needs both kinds"
         )
+
+
+def _check_apart(config: Any, train: Source, validation: Source) -> None:
+    """A patient's follow-up is one: known from training, it says nothing in the validation part."""
+    both = np.isin(train.patients(), validation.patients())
+    if both.any():
+        names = train.column("patient_id")[both].astype(str)
+        raise DataError(
+            f"error[patients] {len(np.unique(names))} patients have records in the training part "
+            f"and in the validation part (first: {names[0]}): split by patient (ecgfast split "
+            "STORE --by patient), or choose another --validation"
+        )
+
+
+def _check_events(config: Any, labels: NDArray[np.float64], part: str) -> None:
+    events = int((labels > 0).sum())
+    if not events:
+        raise DataError(
+            f"error[event] none of {len(labels)} {part} records has an event ({config.event} = 1): "
+            "all are censored, and there is nothing to learn from or to judge by; take more "
+            "patients, or another part"
+        )
+    if events == len(labels) == 1:
+        raise DataError("error[event] one record alone has nobody to be compared with")
+    if events < FEW:
+        say(f"note: {events} of {len(labels)} {part} records have an event ({config.event})")
 
 
 def _say_few(config: Labelled, train: Source, labels: NDArray[np.float64]) -> None:

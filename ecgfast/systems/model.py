@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgfast.config import Signal
+from ecgfast.methods.task import log_cumulative_hazard, survival
 from ecgfast.systems.finetune import Loaded, load_run
 from ecgfast.systems.pages import DRAW, NO_PAGES, page_of
 from ecgfast.systems.parts import describe
@@ -35,13 +36,15 @@ class Network(nn.Module):
         self.kind = (loaded.contract.task or {}).get("kind", "")
 
     def forward(self, ecg: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings, and with a head scores: values, or probabilities of the class(es)."""
+        """Embeddings, and with a head scores: values, probabilities, log hazards."""
         embeddings = self.encoder(ecg)
         if self.head is None:
             return (embeddings,)
         output = self.head(embeddings)
         if self.kind == "multiclass":
             return embeddings, output.softmax(dim=-1)
+        if self.kind == "survival" and output.shape[1] > 1:
+            return embeddings, log_cumulative_hazard(output), survival(output)
         value = output[:, 0]
         return embeddings, value.sigmoid() if self.kind == "classification" else value
 
@@ -112,7 +115,8 @@ class Model(nn.Module):
 
         Returns:
             ``embedding`` ``(N, D)``, and with a head ``score``: ``(N,)`` in the label's unit, the
-            probability ``(N,)`` of the class, or those ``(N, C)`` of several. float32.
+            probability ``(N,)`` of the class, those ``(N, C)`` of several, or the log hazard
+            ``(N,)``, then maybe with ``survival`` ``(N, K)`` at the contract's edges. float32.
 
         Raises:
             ValueError: Another shape than the contract's.
@@ -159,7 +163,7 @@ class Model(nn.Module):
             found = self.network(ready)
         return {
             name: values.float()
-            for name, values in zip(("embedding", "score"), found, strict=False)
+            for name, values in zip(("embedding", "score", "survival"), found, strict=False)
         }
 
     def embed(

@@ -16,7 +16,7 @@ from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
 from ecgfast.models.dual_attention import LEADS, DualAttention
-from ecgfast.models.heads import Head
+from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.models.pretrained import load_pretrained
 from ecgfast.models.resnet1d import ResNet1d
@@ -40,7 +40,7 @@ NETS = {"resnet18": "ResNet1d", "dual_attention": "DualAttention"}  # by what co
 MOST_PARAMETERS = 2**29
 BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
 SCALED_BY = 4096  # training records that a recipe takes its scale from
-HEADS: dict[str, type[nn.Module]] = {"Head": Head}
+HEADS: dict[str, type[nn.Module]] = {"Head": Head, "RiskHead": RiskHead}
 
 
 def make_encoder(

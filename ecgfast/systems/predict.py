@@ -61,8 +61,10 @@ def predict(
     Returns:
         Arrays of N: ``record_id``, ``patient_id``, ``trained_on`` and ``pretrained_on`` (whether
         the run has seen the record), the ``extra`` columns, ``label`` if there is one (of several
-        classes the number of the class), ``score`` if there is a head (in the label's unit, or the
-        probability of the class; of several classes ``(N, C)``), and ``embedding`` ``(N, D)``.
+        classes the number of the class; of survival the time of the event, or minus the time of
+        censoring), ``score`` if there is a head (in the label's unit, the probability of the class,
+        of several classes ``(N, C)``, or the log hazard), ``survival`` ``(N, K)`` where the head
+        gives hazards of intervals, and ``embedding`` ``(N, D)``.
 
     Raises:
         ContractError: The run is damaged, or the store does not hold what its encoder expects.
@@ -86,6 +88,7 @@ def predict(
         label=label,
         limit=limit,
         classes=task.get("classes") if ours and task is not None else None,
+        event=task.get("event") if ours and task is not None else None,
     )
     check_source(source, contract.signal, model=contract.model, pages=contract.pages)
     if layout and source.pages:
@@ -156,6 +159,11 @@ def predict_ensemble(
         **seen,
         "score": scores.mean(axis=0, dtype=np.float64),
         "scores": scores,
+        **(
+            {"survival": np.mean([found["survival"] for found in every], axis=0)}
+            if "survival" in first
+            else {}
+        ),
         "embedding": np.concatenate([found["embedding"] for found in every], axis=1),
     }
 
@@ -174,7 +182,7 @@ def check_together(runs: Sequence[str | Path]) -> None:
     for run, contract in zip(runs, contracts, strict=True):
         if contract.task is None or first.task is None:
             raise ContractError(f"error[ensemble] {run} has no head, so no scores to average")
-        for name in ("kind", "label", "threshold", "classes"):
+        for name in ("kind", "label", "threshold", "classes", "event", "edges"):
             mine, its = first.task.get(name), contract.task.get(name)
             if mine != its:
                 raise ContractError(
@@ -213,6 +221,7 @@ def _method(loaded: Loaded) -> torch.nn.Module:
         task=task["kind"],
         threshold=task["threshold"],
         dropout_at_test=task["dropout_at_test"],
+        edges=None if not task.get("edges") else torch.tensor(task["edges"]),
         optim=Optim(),
     )
     return method.eval()

@@ -118,6 +118,8 @@ def _task(task: dict[str, Any] | None) -> str:
         return "; no head"
     if task["kind"] == "regression":
         return f", and {task['label']} as a value"
+    if task["kind"] == "survival":
+        return f", and the log hazard of {task['event']}"
     if task["kind"] == "multiclass":
         return f", and probabilities of {task['label']}: {', '.join(map(str, task['classes']))}"
     above = "" if task["threshold"] is None else f" > {task['threshold']:g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import itertools
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -59,7 +60,9 @@ class Contract:
         head: The same of the head, if there is one.
         task: What the head gives: ``kind``, ``label``, ``threshold``, ``mean`` and ``sd`` of the
             training labels (a regression gives z-scores of these; None for names), ``classes`` of a
-            multiclass in the order of the head's logits, ``dropout_at_test``.
+            multiclass in the order of the head's logits, ``dropout_at_test``; of survival the
+            column ``event``, and ``edges``, where the intervals of the head's hazards end, if it
+            gives such.
         synthetic: Whether any of it was learned from made ECGs.
         step: Optimiser steps that the run has taken.
         weights_step: After which of them the weights were kept.
@@ -246,20 +249,25 @@ def from_json(content: Any) -> Contract:
         if content["task"] is None:
             return None
         found = _expect(content["task"], dict, "task")
-        if found["kind"] not in ("regression", "classification", "multiclass"):
+        if found["kind"] not in ("regression", "classification", "multiclass", "survival"):
             raise ValueError(f"task.kind is {found['kind']!r}")
         _expect(found["label"], str, "task.label")
         _expect(found["dropout_at_test"], bool, "task.dropout_at_test")
-        several = found["kind"] == "multiclass"
+        several, timed = found["kind"] == "multiclass", found["kind"] == "survival"
         for name in ("mean", "sd", "threshold"):
-            if found[name] is not None or (name != "threshold" and not several):
+            if found[name] is not None or (name != "threshold" and not (several or timed)):
                 _expect(found[name], (int, float), f"task.{name}")
         if several:
             names = [_expect(n, str, "task.classes") for n in _classes(found["classes"])]
             if len(set(names)) < len(names):
                 raise ValueError("task.classes must differ")
+        wanted = len(found["classes"]) if several else 1
+        if timed:
+            _expect(found["event"], str, "task.event")
+            if found["edges"] is not None:
+                wanted = len(_rising(found["edges"]))
         outputs = (content["head"] or {}).get("arguments", {}).get("outputs", 1)
-        if outputs != (len(found["classes"]) if several else 1):
+        if outputs != wanted:
             raise ValueError(f"the head has {outputs} outputs, the task {found['kind']} another")
         return found
 
@@ -291,6 +299,15 @@ def _classes(names: Any) -> list[Any]:
     found: list[Any] = _expect(names, list, "task.classes")
     if not 2 <= len(found) <= MOST_CLASSES:
         raise ValueError(f"task.classes has {len(found)} names, 2 to {MOST_CLASSES} are allowed")
+    return found
+
+
+def _rising(edges: Any) -> list[float]:
+    found: list[float] = [
+        _expect(edge, (int, float), "task.edges") for edge in _expect(edges, list, "task.edges")
+    ]
+    if not found or any(b <= a for a, b in itertools.pairwise([0.0, *found])):
+        raise ValueError("task.edges must be positive and rise")
     return found
 
 
