@@ -15,7 +15,14 @@ from ecgfast.cli.parser import Parser
 
 if TYPE_CHECKING:
     from ecgfast.report.card import Finding
-    from ecgfast.report.contents import Contents, DataCard, Evaluation, Example, Training
+    from ecgfast.report.contents import (
+        Attention,
+        Contents,
+        DataCard,
+        Evaluation,
+        Example,
+        Training,
+    )
 
 MOST_CHECKED = 5000  # records of a made store that are checked for the page: some seconds
 
@@ -96,6 +103,7 @@ def _contents(words: Namespace, folder: Path) -> Contents:
         map_method=words.map,
         colours=tuple(words.colours),
         neighbours=_neighbours(records, evaluation, part) if examples else [],
+        attention=_attention(folder, contract, records, evaluation, part, examples),
     )
 
 
@@ -246,6 +254,48 @@ def _seen(folder: Path, contract: dict[str, Any], examples: list[Example]) -> li
         replace(example, page=page, heat=heat)
         for example, page, heat in zip(examples, found.pages, found.maps, strict=True)
     ]
+
+
+def _attention(
+    folder: Path,
+    contract: dict[str, Any],
+    records: _Records,
+    evaluation: Evaluation | None,
+    split: str,
+    examples: list[Example],
+) -> Attention | None:
+    """Of a dual-attention network: by risk, and of records of the highest and the lowest score."""
+    if (contract.get("model") or {}).get("class") != "DualAttention" or evaluation is None:
+        return None
+    from ecgfast.data.records import DataError
+    from ecgfast.report.contents import Attention, AttentionExample
+    from ecgfast.systems.attention import attention_of, extremes
+
+    shown = extremes(evaluation.predictions)
+    for kind in ("best", "worst", "typical"):
+        some = [one.record_id for one in examples if one.kind == kind]
+        shown |= {name: kind for name in some[:1] if name not in shown}
+    try:
+        source = records.open((split,))
+        found = attention_of(folder, source, evaluation.predictions, list(shown))
+    except DataError:  # the page says elsewhere that records are gone
+        return None
+    if found is None:
+        return None
+    place = {str(name): i for i, name in enumerate(evaluation.predictions["record_id"])}
+    told = vars(found) | {
+        "leads": records.leads,
+        "shown": [
+            AttentionExample(
+                kind=shown[name],
+                record_id=name,
+                words=_told(evaluation, place[name]),
+                **vars(one),
+            )
+            for name, one in found.shown.items()
+        ],
+    }
+    return Attention(**told)
 
 
 def _neighbours(

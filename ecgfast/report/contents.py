@@ -13,6 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ecgfast.eval.attention import GroupMaps
+
 Column = NDArray[Any]
 
 
@@ -94,6 +96,54 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttentionExample:
+    """One record as a dual-attention network sees it.
+
+    Attributes:
+        kind: As in "highest score".
+        record_id: Of the store.
+        words: What is known of it.
+        ecg: ``(12, T)``, without padding.
+        painted: ``(12, T)``, attention over time in units of an even share; None without it.
+        leads: ``(12, 12)``, attention over leads, query by key; None without it.
+    """
+
+    kind: str
+    record_id: str
+    words: str
+    ecg: NDArray[np.floating[Any]]
+    painted: NDArray[np.floating[Any]] | None
+    leads: NDArray[np.floating[Any]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What a dual-attention network attends to.
+
+    Attributes:
+        mixed: Whether it mixes leads before, as the published one does.
+        groups: Mean maps over leads of all records and by risk; None without such attention.
+        heads: ``(heads, 12, 12)``, the mean of each; None likewise.
+        shown: Single records.
+        leads: Names.
+        fs: Hz, of what the network sees.
+        units: mV, or none.
+        scored: How many records were scored.
+        empty: How many of those averaged the network sees nothing of.
+    """
+
+    mixed: bool
+    groups: GroupMaps | None
+    heads: NDArray[np.floating[Any]] | None
+    shown: list[AttentionExample]
+    leads: tuple[str, ...]
+    fs: float
+    units: str
+    scored: int
+    empty: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """All that a page says.
 
@@ -112,6 +162,7 @@ class Contents:
         map_method: pca or tsne.
         colours: Columns of the predictions by which maps are coloured, beside label and sex.
         neighbours: Records and those nearest to them, a list for each with the record first.
+        attention: Of a dual-attention network.
     """
 
     run: str
@@ -128,6 +179,7 @@ class Contents:
     map_method: Literal["pca", "tsne"] = "pca"
     colours: tuple[str, ...] = ()
     neighbours: list[list[Example]] = field(default_factory=list)
+    attention: Attention | None = None
 
 
 def read_json(path: Path) -> dict[str, Any]:

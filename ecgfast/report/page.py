@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ecgfast.eval import project, roc_band
 from ecgfast.report import evaluated, figures, words
+from ecgfast.report.attention import attention_section
 from ecgfast.report.classes import confusion_of_classes, roc_of_each
 from ecgfast.report.contents import Contents, Evaluation, Training
 from ecgfast.report.learning import learning_curves
@@ -73,6 +74,7 @@ def render(contents: Contents) -> str:
         ],
         embedding=_embedding(contents),
         examples=_examples(contents),
+        attention=attention_section(contents.attention, synthetic=contents.synthetic),
     )
 
 
