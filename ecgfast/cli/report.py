@@ -283,19 +283,13 @@ def _attention(
     if found is None:
         return None
     place = {str(name): i for i, name in enumerate(evaluation.predictions["record_id"])}
-    told = vars(found) | {
-        "leads": records.leads,
-        "shown": [
-            AttentionExample(
-                kind=shown[name],
-                record_id=name,
-                words=_told(evaluation, place[name]),
-                **vars(one),
-            )
-            for name, one in found.shown.items()
-        ],
-    }
-    return Attention(**told)
+    one_by_one = [
+        AttentionExample(
+            kind=shown[name], record_id=name, words=_told(evaluation, place[name]), **vars(one)
+        )
+        for name, one in found.shown.items()
+    ]
+    return Attention(**vars(found) | {"leads": records.leads, "shown": one_by_one})
 
 
 def _neighbours(

@@ -100,10 +100,12 @@ def attention_of(
     place = {str(name): row for row, name in enumerate(source.column("record_id"))}
     ids = np.asarray(predictions["record_id"]).astype(str)
     known = np.array([i for i, name in enumerate(ids) if name in place], dtype=np.int64)
-    if not len(known):
-        raise DataError("none of the scored records is in the store any more")
     score = predictions.get("score")
     score = None if score is None or not len(score) else np.asarray(score, np.float64)
+    if score is not None:
+        known = known[np.isfinite(score[known])]
+    if not len(known):
+        raise DataError("none of the scored records is in the store any more")
     chosen = _spread(known, score)
     groups = heads = None
     empty = 0
