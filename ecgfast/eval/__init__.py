@@ -11,7 +11,11 @@ from ecgfast.eval.comparison import difference as difference
 from ecgfast.eval.comparison import differences as differences
 from ecgfast.eval.comparison import holm as holm
 from ecgfast.eval.delong import delong as delong
+from ecgfast.eval.follow_up import follow_up_rows as follow_up_rows
 from ecgfast.eval.gap import gap_rows as gap_rows
+from ecgfast.eval.hazard import Baseline as Baseline
+from ecgfast.eval.hazard import between as between
+from ecgfast.eval.hazard import breslow as breslow
 from ecgfast.eval.label_efficiency import label_ratio as label_ratio
 from ecgfast.eval.label_efficiency import over_seeds as over_seeds
 from ecgfast.eval.multiclass import multiclass_rows as multiclass_rows
@@ -20,9 +24,15 @@ from ecgfast.eval.projection import project as project
 from ecgfast.eval.ranking import ranking_rows as ranking_rows
 from ecgfast.eval.ranking import recall_at_k as recall_at_k
 from ecgfast.eval.regression import regression_rows as regression_rows
+from ecgfast.eval.repeated import corrected_resampled_t as corrected_resampled_t
 from ecgfast.eval.serial import serial_rows as serial_rows
 from ecgfast.eval.serial import visits as visits
 from ecgfast.eval.subgroups import AGE_BANDS as AGE_BANDS
 from ecgfast.eval.subgroups import subgroups as subgroups
 from ecgfast.eval.survival import c_index as c_index
 from ecgfast.eval.survival import survival_rows as survival_rows
+from ecgfast.eval.survival_calibration import calibration_at as calibration_at
+from ecgfast.eval.survival_calibration import slope_row as slope_row
+from ecgfast.eval.survival_curves import kaplan_meier as kaplan_meier
+from ecgfast.eval.survival_curves import log_rank as log_rank
+from ecgfast.eval.survival_curves import risk_groups as risk_groups

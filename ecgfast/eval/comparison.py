@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecgfast.eval import classification, multiclass, regression
+from ecgfast.eval import classification, follow_up, multiclass, regression
 from ecgfast.eval.bootstrap import Floats, Statistic, checked, replicate, row
+from ecgfast.eval.survival import checked_follow_up, from_signed
 
 # a difference of these says nothing of which run is better
 LEFT_OUT = {"prevalence", "threshold_at_90_sensitivity"}
@@ -33,8 +34,8 @@ def difference(
     speaks of other patients, not of other seeds: the values of each seed are given beside it.
 
     Args:
-        name: A metric of `classification_rows` or `regression_rows`.
-        label: ``(N,)``.
+        name: A metric of `classification_rows` or `regression_rows`, c_index or uno_c.
+        label: ``(N,)``; of survival signed times.
         a: Scores ``(N,)`` of one run, or ``(S, N)`` of runs that differ in their seed alone.
         b: Scores of the other, ``(N,)`` or ``(R, N)``; records in the same order.
         patient: ``(N,)`` ids.
@@ -51,6 +52,7 @@ def difference(
         ValueError: If the metric is unknown, or the arrays are not fit for it.
     """
     task = "classification" if name in classification.NEEDS else "regression"
+    task = "survival" if name in ("c_index", "uno_c") else task
     found = differences(
         task,
         label,
@@ -76,6 +78,8 @@ def differences(
     names: Sequence[str] | None = None,
     thresholds: tuple[float, float] = (0.5, 0.5),
     classes: Sequence[str] = (),
+    tau: float | None = None,
+    horizons: Sequence[float] = (),
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
@@ -87,14 +91,16 @@ def differences(
     smaller than 2 / (B + 1), however many draws.
 
     Args:
-        task: classification, regression or multiclass.
-        label: ``(N,)``.
+        task: classification, regression, multiclass or survival.
+        label: ``(N,)``; of survival signed times, as `ecgfast.eval.survival.from_signed` has them.
         a: Scores of runs that differ in their seed alone, ``(S, N)``, or ``(S, N, C)``.
         b: Scores of the other, ``(R, N)`` or ``(R, N, C)``; records in the same order.
         patient: ``(N,)`` ids.
         names: Metrics; none takes all that can be compared.
         thresholds: Of a and of b, for classes of a score.
         classes: Names of several classes.
+        tau: Of Uno's C; None takes `ecgfast.eval.follow_up.truncation`.
+        horizons: Of AUCs of survival; those must be fit for these records.
         draws: Of patients.
         seed: Of the draws.
         level: Of confidence.
@@ -113,6 +119,12 @@ def differences(
             if task == "multiclass":
                 y, s, p = multiclass.checked_classes(label, one, patient, len(classes))
                 side.append(multiclass.statistic(y, s, classes))
+                continue
+            if task == "survival":
+                time, y = from_signed(label)
+                s, time, y, p = checked_follow_up(one, time, y, patient)
+                until = follow_up.truncation(time) if tau is None else tau
+                side.append(follow_up.statistic(s, time, y, tau=until, horizons=horizons))
                 continue
             y, s, p = checked(label, one, patient, classes=task == "classification")
             if task == "classification":
@@ -144,14 +156,17 @@ def differences(
     rows = []
     for name in chosen:
         needs = classification.NEEDS[name] if task == "classification" else ()
+        support = {c: len(np.unique(p[y == int(c[-1])])) for c in needs}
+        if task == "survival":
+            support = {"an event": len(np.unique(p[y == 1]))}
         line = row(
             name,
             float(estimates[name][0]),
             values[name],
             p,
-            positives=int(y.sum()) if task == "classification" else None,
+            positives=int(y.sum()) if task in ("classification", "survival") else None,
             level=level,
-            support={c: len(np.unique(p[y == int(c[-1])])) for c in needs},
+            support=support,
         )
         line["p"] = None if line["lo"] is None else _two_sided(values[name])
         rows.append(line | {k: s[name][:, 0].tolist() for k, s in zip("ab", alone, strict=True)})

@@ -13,7 +13,7 @@ from ecgfast.eval.bootstrap import MOST_UNDEFINED, Floats, Statistic, replicate
 
 HIGH_IS_BETTER = {
     *("auroc", "auprc", "accuracy", "f1", "sensitivity", "specificity", "ppv", "npv"),
-    *("pearson_r", "r2", "auroc_macro", "balanced_accuracy"),
+    *("pearson_r", "r2", "auroc_macro", "balanced_accuracy", "c_index"),
 }
 LOW_IS_BETTER = {"mae", "rmse", "brier"}
 

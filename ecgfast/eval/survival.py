@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,25 @@ def c_index(log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike) -> float:
         >>> c_index([2.0, 1.0, 1.0], [1.0, 2.0, 3.0], [1, 1, 0])
         0.8333333333333334
     """
-    hazard, time, event, _ = _checked(log_hazard, time, event, np.zeros(np.shape(time)))
+    hazard, time, event, _ = checked_follow_up(log_hazard, time, event, np.zeros(np.shape(time)))
     value = float(statistic(hazard, time, event)(np.ones((1, len(time))))["c_index"][0])
     if np.isnan(value):
         raise ValueError(f"{NO_PAIR}; {int(event.sum())} of {len(event)} records have an event")
     return value
 
 
-def statistic(hazard: Floats, time: Floats, event: Floats) -> Statistic:
+def statistic(
+    hazard: Floats,
+    time: Floats,
+    event: Floats,
+    *,
+    name: str = "c_index",
+    factor: Callable[[Floats], Floats] | None = None,
+) -> Statistic:
     """The C-index as a function of weights ``(B, N)``; two copies of a record are no pair.
+
+    ``factor`` takes the weights and gives what a pair counts by its event, ``(B, N)``; without it
+    all pairs count the same.
 
     Records get a code that grows with time, an event before those censored at its time: an event
     and a record of a higher code are a comparable pair, and no others are. Two codes first differ
@@ -79,14 +89,15 @@ def statistic(hazard: Floats, time: Floats, event: Floats) -> Statistic:
     def of(weights: Floats) -> Mapping[str, Floats]:
         by_record = np.ascontiguousarray(weights.T)  # (N, B): a record's draws side by side
         pairs = np.zeros(len(weights))
-        twice = np.zeros(len(weights))  # whole numbers, so that the sums are exact
+        twice = np.zeros(len(weights))  # whole numbers (without a factor): the sums are exact
+        counts = by_record if factor is None else by_record * factor(weights).T
         for later, earlier, (below, up_to, start, end) in levels:
             running = np.zeros((len(later) + 1, len(weights)))
             np.cumsum(by_record[later], axis=0, out=running[1:])
-            own, before = by_record[earlier], running[start]
+            own, before = counts[earlier], running[start]
             twice += np.einsum("nb,nb->b", own, running[below] + running[up_to] - 2 * before)
             pairs += np.einsum("nb,nb->b", own, running[end] - before)
-        return {"c_index": twice / np.where(pairs > 0, 2 * pairs, np.nan)}
+        return {name: twice / np.where(pairs > 0, 2 * pairs, np.nan)}
 
     return of
 
@@ -120,7 +131,7 @@ def survival_rows(
     Raises:
         ValueError: As `c_index` does; where no pair can be compared, the row says so instead.
     """
-    hazard, time, event, patient = _checked(log_hazard, time, event, patient)
+    hazard, time, event, patient = checked_follow_up(log_hazard, time, event, patient)
     rows = []
     everyone = {None: np.ones(len(time), bool)}
     for group, mask in (everyone | dict(groups or {})).items():
@@ -146,7 +157,31 @@ def survival_rows(
     return rows
 
 
-def _checked(
+def from_signed(label: ArrayLike) -> tuple[Floats, Floats]:
+    """Times and events out of signed times: +t where the event was seen at t, -t where censored.
+
+    Returns:
+        time ``(N,)`` above 0, and event ``(N,)``, 1 or 0.
+
+    Raises:
+        ValueError: A value is not finite, or 0, which has no sign.
+
+    Example:
+        >>> [values.tolist() for values in from_signed([30.0, -12.0])]
+        [[30.0, 12.0], [1.0, 0.0]]
+    """
+    label = np.asarray(label, np.float64)
+    wrong = np.flatnonzero(~np.isfinite(label) | (label == 0))
+    if len(wrong):
+        raise ValueError(
+            f"signed times must be finite and not 0, got {label[wrong[0]]:g} in row {wrong[0]} "
+            f"({len(wrong)} of {len(label)} rows): follow-up begins after the record, so leave out "
+            "who was lost, or had the event, at once"
+        )
+    return np.abs(label), (label > 0).astype(np.float64)
+
+
+def checked_follow_up(
     log_hazard: ArrayLike, time: ArrayLike, event: ArrayLike, patient: ArrayLike
 ) -> tuple[Floats, Floats, Floats, NDArray[Any]]:
     """The arrays in one type, or an error that says what is wrong, where and how often."""
