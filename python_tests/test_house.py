@@ -55,7 +55,8 @@ ONLY_IN = {
     "torchmetrics": {"eval", "methods"},
     "sklearn": {"eval", "models"},
     "wfdb": {"data"},
-    "pandas": {"data"},
+    "lifelines": {"eval"},
+    "pandas": {"data", "eval"},  # lifelines takes tables
     "pyarrow": {"data"},
     "monai": {"models"},
     "transformers": {"models"},
