@@ -15,8 +15,8 @@ from ecgfast.cli.errors import Fail, nearest
 from ecgfast.cli.parser import Parser
 
 KEPT = ("record_id", "patient_id", "label", "value", "score")
-NOT_KEPT = ("trained_on", "pretrained_on", "embedding", "scores")
-IN_SUBGROUPS = ("auroc", "mae", "pearson_r", "auroc_macro")
+NOT_KEPT = ("trained_on", "pretrained_on", "embedding", "scores", "survival")
+IN_SUBGROUPS = ("auroc", "mae", "pearson_r", "auroc_macro", "c_index")
 USUAL = {"split": "test", "bootstrap": 1000, "seed": 0, "threshold": "auto", "order": "auto"}
 
 
@@ -93,6 +93,14 @@ def options(parser: Parser) -> None:
         default=[],
         help="for a regression, how well its values tell who lies above each of these",
     )
+    parser.add_argument(
+        "--horizons",
+        type=float,
+        nargs="*",
+        default=[],
+        help="for a time to an event, times at which its risk is scored, in the unit of the label; "
+        "1, 3 and 5 years if none is named and the label's name tells its unit",
+    )
     parser.add_argument("--out", type=str, default="", help="folder; RUN/evaluation-SPLIT if empty")
     parser.add_argument("--json", type=str, default="", help="write the numbers to this file, too")
     parser.add_argument("--workers", type=int, default=0, help="processes that load records")
@@ -103,6 +111,8 @@ def run(words: Namespace) -> None:
     if words.bootstrap < 1:
         raise Fail(2, f"error: --bootstrap must be 1 or more, got {words.bootstrap}")
     threshold = None if words.threshold == "auto" else _number(words.threshold)
+    if any(not 0 < at < float("inf") for at in words.horizons):
+        raise Fail(2, f"error: --horizons must be finite times above 0, got {words.horizons}")
     from ecgfast.eval.subgroups import parse
     from ecgfast.systems.evaluate import evaluate
     from ecgfast.systems.scored import Asked, columns_of, stores_of
@@ -126,6 +136,7 @@ def run(words: Namespace) -> None:
                 seed=words.seed,
                 threshold=threshold,
                 above=tuple(words.above),
+                horizons=tuple(words.horizons),
                 subgroups=chosen,
                 least_share=words.least_share,
                 least_patients=words.least_patients,
@@ -180,6 +191,8 @@ def _command(words: Namespace) -> str:
             line += [f"--{name}", str(words[name])]
     if words.above:
         line += ["--above", *(f"{cut:g}" for cut in words.above)]
+    if words.horizons:
+        line += ["--horizons", *(f"{at:.10g}" for at in words.horizons)]
     if words.subgroups is not None:
         line += ["--subgroups", *words.subgroups]
     for name, usual_number in (("least_share", 0.05), ("least_patients", 30)):
@@ -237,6 +250,7 @@ def _print(facts: dict[str, Any]) -> None:
         lines.append((row["name"], group, _text(row["estimate"]), _bounds(row), *counts))
     _table(lines, left=(0, 1, 3))
     for print_part in (
+        _print_survival,
         _print_groups,
         _print_seeds,
         _print_visits,
@@ -255,6 +269,27 @@ def _print(facts: dict[str, Any]) -> None:
         print(f"{facts['seen']} of {facts['records']} records were trained on")
     if facts["synthetic"]:
         print("SYNTHETIC data: these numbers say nothing about medicine")
+
+
+def _print_survival(facts: dict[str, Any]) -> None:
+    if "survival" not in facts:
+        return
+    found = facts["survival"]
+    unit = f" {found['unit']}" if found["unit"] else ""
+    follow = found["median_follow_up"]
+    print(
+        f"{found['event']}: {found['events']} of {facts['records']} records; median follow-up "
+        f"{'not reached' if follow is None else f'{follow:g}{unit}'}; tau {found['tau']:g}{unit}"
+    )
+    print(f"risks come from {found['chances_from']}" if found["chances"] else found["chances_from"])
+    if not found["asked"]:
+        print(f"no horizon: the unit of {found['time']} is not known; name some with --horizons")
+    groups = found["groups"]
+    test, ratio = groups["log_rank"], groups["hazard_ratio"]
+    each = ", ".join(f"{c['name']} {c['events']} of {c['n']}" for c in groups["curves"])
+    print(f"events by risk: {each} ({groups['cuts_from']}); log-rank p {_p(test['p'])}")
+    if ratio["reason"] is None:
+        print(f"hazard ratio, high against low: {_text(ratio['estimate'])} {_bounds(ratio)}")
 
 
 def _print_groups(facts: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from ecgfast.eval.serial import visits as visits
 from ecgfast.eval.subgroups import AGE_BANDS as AGE_BANDS
 from ecgfast.eval.subgroups import subgroups as subgroups
 from ecgfast.eval.survival import c_index as c_index
+from ecgfast.eval.survival import from_signed as from_signed
 from ecgfast.eval.survival import survival_rows as survival_rows
 from ecgfast.eval.survival_calibration import calibration_at as calibration_at
 from ecgfast.eval.survival_calibration import slope_row as slope_row

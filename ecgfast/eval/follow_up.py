@@ -220,8 +220,11 @@ def follow_up_rows(
     s, time, event, patient = survival.checked_follow_up(score, time, event, patient)
     limit = np.inf if chances is None else last
     tau = min(truncation(time) if tau is None else tau, limit)
-    reasons = {at: unfit(at, time, event, patient, limit) for at in horizons}
-    good = [at for at, why in reasons.items() if why is None]
+    reasons: dict[str, str | None] = {}
+    for at in horizons:
+        reasons[f"auc_at_{at:g}"] = unfit(at, time, event, patient)
+        reasons[f"brier_at_{at:g}"] = unfit(at, time, event, patient, limit)
+    good = [at for at in horizons if reasons[f"auc_at_{at:g}"] is None]
     of = statistic(s, time, event, tau=tau, horizons=good, chances=chances)
     values = replicate(of, patient, draws=draws, seed=seed)
     once = {name: float(value[0]) for name, value in of(np.ones((1, len(time)))).items()}
@@ -240,7 +243,7 @@ def follow_up_rows(
             positives=int(cases.sum()),
             level=level,
             support={f"an event until {at:g}": len(np.unique(patient[cases]))},
-            undefined=reasons.get(at) if "_at_" in name else survival.NO_PAIR,
+            undefined=reasons.get(name, survival.NO_PAIR),
         )
         rows.append(line | {"at": float(at)})
     return rows

@@ -66,6 +66,21 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, *, level: float = 0.95) -> C
     return Curve(at[falls], value[falls], bounds[falls, 0], bounds[falls, 1])
 
 
+def median(time: ArrayLike, event: ArrayLike) -> float | None:
+    """When half have had the event, by Kaplan and Meier; None where it does not come to that.
+
+    Of one minus the event it is the median follow-up (Schemper and Smith, Control. Clin. Trials
+    17, 1996, 343).
+
+    Example:
+        >>> median([1.0, 2.0, 3.0], [1, 1, 0])
+        2.0
+    """
+    curve = kaplan_meier(time, event)
+    half = np.flatnonzero(curve.survival <= 0.5 + 1e-12)
+    return float(curve.time[half[0]]) if len(half) else None
+
+
 def at_risk(time: ArrayLike, at: ArrayLike) -> NDArray[np.int64]:
     """How many are still observed just before each of M times, ``(M,)``.
 
@@ -215,7 +230,7 @@ def risk_groups(
             "n": int(mine.sum()),
             "events": int(event[mine].sum()),
         }
-        told |= {key: values.tolist() for key, values in curve._asdict().items()}
+        told |= {key: _plain(values) for key, values in curve._asdict().items()}
         curves.append(told | {"last": float(time[mine].max())})
         counts[name] = at_risk(time[mine], ticks).tolist()
     ends = group != 1
@@ -232,6 +247,11 @@ def risk_groups(
         "log_rank": log_rank(time, event, group),
         "hazard_ratio": ratio,
     }
+
+
+def _plain(values: Floats) -> list[float | None]:
+    """As a file can hold it: a curve at 0 has no bounds."""
+    return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def _ticks(last: float) -> Floats:

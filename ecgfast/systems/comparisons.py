@@ -59,7 +59,7 @@ def _same_question(run: str, mine: Contract, other: str) -> None:
     its = load_contract(other)
     if its.task is None:
         raise ContractError(f"error[against] {other} has no head: no scores to compare")
-    for name in ("kind", "label", "threshold", "classes"):
+    for name in ("kind", "label", "threshold", "classes", "event"):
         a, b = (mine.task or {}).get(name), its.task.get(name)
         if a != b:
             raise ContractError(
@@ -82,6 +82,7 @@ def differences_of(
         patient,
         thresholds=cuts,
         classes=facts["classes"],
+        **({k: facts["survival"][k] for k in ("tau", "horizons")} if "survival" in facts else {}),
         **asked.how,
     )
     tests: list[tuple[str, NDArray[Any]]] = []

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ecgfast import eval as scores
 from ecgfast.data.page_store import open_store
-from ecgfast.eval import classification, multiclass, regression
+from ecgfast.eval import classification, follow_up, multiclass, regression
 from ecgfast.eval.bootstrap import Statistic
 from ecgfast.eval.calibration import calibration_rows, reliability
 from ecgfast.eval.serial import LEAST_VISITS, longest
@@ -31,6 +31,7 @@ from ecgfast.systems.scored import (
     thresholds_of,
 )
 from ecgfast.systems.shift import shift
+from ecgfast.systems.time_to_event import survival
 from ecgfast.train.checkpoint import load_contract
 from ecgfast.train.contract import Contract
 
@@ -41,6 +42,7 @@ GAPS = {
     "classification": ("auroc", "sensitivity", "specificity", "ppv", "brier"),
     "regression": ("mae", "rmse", "bias", "pearson_r"),
     "multiclass": ("auroc_macro", "balanced_accuracy", "accuracy"),
+    "survival": ("c_index",),
 }
 AT_A_CUT = ("auroc", "auprc", "sensitivity", "specificity", "ppv", "npv", "prevalence")
 
@@ -73,7 +75,7 @@ def evaluate(asked: Asked) -> tuple[Facts, Found]:
         if task["threshold"] is not None:
             found["value"] = found["label"]
         found["label"] = classes_of(found["label"], task["threshold"])
-    facts |= _score(asked, facts, found, groupings)
+    facts |= _score(asked, facts, contract, found, groupings)
     if len(asked.runs) > 1:
         facts["ensemble"] = _ensemble(facts, found, asked.runs, thresholds)
     if task is not None and task["kind"] == "regression":
@@ -134,12 +136,17 @@ def _statistic(facts: Facts, found: Found, score: NDArray[Any], threshold: float
             return classification.statistic(y, s, threshold=threshold)
         if facts["task"] == "multiclass":
             return multiclass.statistic(y, s, facts["classes"])
+        if facts["task"] == "survival":
+            time, event = scores.from_signed(y)
+            return follow_up.statistic(s, time, event, tau=facts["survival"]["tau"])
         return regression.statistic(y, s)
 
     return of
 
 
-def _score(asked: Asked, facts: Facts, found: Found, groupings: Sequence[Grouping]) -> Facts:
+def _score(
+    asked: Asked, facts: Facts, contract: Contract, found: Found, groupings: Sequence[Grouping]
+) -> Facts:
     """All rows of the table, groups and gaps, and what the figures of calibration show."""
     how, patient, score = asked.how, found["patient_id"], found.get("score", np.zeros(0))
     groups = {name: mask for one in groupings for name, mask in one.groups.items()}
@@ -165,11 +172,14 @@ def _score(asked: Asked, facts: Facts, found: Found, groupings: Sequence[Groupin
             rows += _at_a_cut(cut, label, score, patient, groups, how)
         points = reliability(label, score, patient, classes=False, **how)
         more["calibration"] = {"points": points}
+    elif facts["task"] == "survival":
+        rows, facts["survival"] = survival(asked, contract, found, groups)
     rows += scores.ranking_rows(found["embedding"], patient, label=classes, **how)
     # a number without an interval is no number: it stands apart, with the reason
     without = [row | {"estimate": None} for row in rows if row["lo"] is None]
     few: dict[str, Any] = {"least_share": asked.least_share, "least_patients": asked.least_patients}
     positive = label if facts["task"] == "classification" else None
+    positive = found["event"] if facts["task"] == "survival" else positive
     return {
         "metrics": [row for row in rows if row["lo"] is not None],
         "not_computed": without,

@@ -15,6 +15,7 @@ SHOWN = {
     "classification": ("auroc", "auprc", "sensitivity", "specificity"),
     "multiclass": ("auroc_macro", "balanced_accuracy"),
     "regression": ("mae", "pearson_r"),
+    "survival": ("c_index",),
     "embedding": (),
 }
 AGAIN = "recall_at_1_patient"  # the nearest other record is of the same patient
@@ -82,6 +83,9 @@ def _metrics(asked: Asked, facts: Facts, found: Found) -> list[dict[str, Any]]:
         )
     elif task == "regression":
         rows = scores.regression_rows(found["label"], found["score"], patient, **how)
+    elif task == "survival":
+        time, event = scores.from_signed(found["label"])
+        rows = scores.survival_rows(found["score"], time, event, patient, **how)
     rows = [row for row in rows if row["name"] in SHOWN[task]]
     again = scores.ranking_rows(found["embedding"], patient, ks=(1,), **how)
     rows += [row for row in again if row["name"] == AGAIN]

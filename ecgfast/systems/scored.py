@@ -39,6 +39,7 @@ class Asked:
         subgroups: Columns, one or several crossed at a time; none takes sex and age if known.
         least_share: A group with a smaller share of the patients is called under-represented,
         least_patients: so is one with fewer patients.
+        horizons: Times at which a survival is scored; none takes 1, 3 and 5 years.
         against: Folders of runs to compare with.
         order: Column that tells the order of visits; empty takes the first of `ORDERS`.
         keep: More columns to write beside the scores.
@@ -56,6 +57,7 @@ class Asked:
     subgroups: tuple[tuple[Cut, ...], ...] | None = None
     least_share: float = 0.05
     least_patients: int = 30
+    horizons: tuple[float, ...] = ()
     against: tuple[str, ...] = ()
     order: str = ""
     keep: tuple[str, ...] = ()
@@ -92,7 +94,7 @@ def predict_part(
     asked: Asked,
     runs: Sequence[str],
     stores: Sequence[str],
-    split: str,
+    split: str | Sequence[str],
     order: str = "",
     layout: str = "",
 ) -> Found:
@@ -101,7 +103,7 @@ def predict_part(
     found = predict_ensemble(
         runs,
         stores,
-        splits=(split,),
+        splits=(split,) if isinstance(split, str) else tuple(split),
         patients=int(config_of(runs[0]).get("data", {}).get("patients") or 400),
         workers=asked.workers,
         layout=layout,

@@ -29,6 +29,7 @@ def shift(
             patients=1,
             label=task["label"],
             classes=task.get("classes"),
+            event=task.get("event"),
         )
     except DataError as error:
         return {"missing": str(error), "rows": []}
@@ -37,6 +38,10 @@ def shift(
     there = {name: source.column(name) for name in EXTRA if name in source.table}
     there["label"] = source.labels()
     rows = []
+    timed = task["kind"] == "survival"
+    if timed:  # signed times
+        rows.append(_apart(task["event"], there["label"] > 0, here["label"] > 0))
+        there["label"], here["label"] = np.abs(there["label"]), np.abs(here["label"])
     several, above = task["kind"] == "multiclass", task["threshold"]
     for name in ("label", *EXTRA):
         if name not in here or name not in there or (several and name == "label"):
