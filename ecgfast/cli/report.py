@@ -347,13 +347,14 @@ def _told(evaluation: Evaluation, i: int) -> str:
         parts.append(str(facts["classes"][int(found["label"][i])]))
     elif "value" in found or facts["task"] == "regression":
         parts.append(f"{name} {found.get('value', found['label'])[i]:.1f} {unit}".strip())
+    elif facts["task"] == "survival":
+        parts.append(_outcome(evaluation, i))
     elif "label" in found:
         parts.append(f"label {found['label'][i]:.0f}")
     if "score" in found:
         score = float(found["score"][i])
-        parts.append(
-            f"predicted {score:.1f}" if facts["task"] == "regression" else f"score {score:.2f}"
-        )
+        said = {"regression": f"predicted {score:.1f}", "survival": f"log hazard {score:.2f}"}
+        parts.append(said.get(facts["task"], f"score {score:.2f}"))
     known = {k: float(found[k][i]) for k in ("sex", "age") if k in found}
     people = []
     if np.isfinite(known.get("sex", np.nan)):
@@ -363,8 +364,20 @@ def _told(evaluation: Evaluation, i: int) -> str:
     return "; ".join([*parts, ", ".join(people)]).strip("; ")
 
 
+def _outcome(evaluation: Evaluation, i: int) -> str:
+    """When the event came, or how long there was none."""
+    found, told = evaluation.predictions, evaluation.facts["survival"]
+    unit = f" {told['unit']}" if told["unit"] else ""
+    if found["event"][i]:
+        return f"{told['event']} after {found['time'][i]:g}{unit}"
+    return f"followed for {found['time'][i]:g}{unit} without {told['event']}"
+
+
 def _choose(evaluation: Evaluation, count: int) -> list[tuple[str, str, str]]:
-    """Kind, record and words: the nearest and the furthest off; of classes, both in turn."""
+    """Kind, record and words: the nearest and the furthest off; of classes, both in turn.
+
+    Of a hazard the highest and the lowest: of a time that was cut off nobody knows how far off.
+    """
     import numpy as np
 
     from ecgfast.report.words import quantity
@@ -374,6 +387,11 @@ def _choose(evaluation: Evaluation, count: int) -> list[tuple[str, str, str]]:
     if not len(found.get("score", ())):
         return [("typical", name, name) for name in ids[:count]]
     label, score = np.asarray(found["label"], float), np.asarray(found["score"], float)
+    if evaluation.facts["task"] == "survival":
+        ranked = np.argsort(-score, kind="stable")
+        count = min(count, len(ranked) // 2)
+        ends = (("high", ranked[:count]), ("low", ranked[::-1][:count]))
+        return [(kind, ids[i], _told(evaluation, i)) for kind, some in ends for i in some]
     order = np.argsort(np.abs(label - score), kind="stable")
     count = min(count, len(order) // 2)
     classes = evaluation.facts["task"] == "classification"

@@ -12,6 +12,7 @@ IN_GROUPS = {
     "classification": ("auroc",),
     "regression": ("mae", "pearson_r"),
     "multiclass": ("auroc_macro",),
+    "survival": ("c_index",),
 }
 MOST_FIGURES = 6  # forests of subgroups: the rest stands in the table
 
@@ -85,7 +86,7 @@ def _without(gaps: list[Mapping[str, Any]]) -> list[str]:
 
 def comparisons(facts: Mapping[str, Any], unit: str, *, synthetic: bool) -> list[dict[str, Any]]:
     """For each other run a forest of shares and areas, and a table of all differences."""
-    found = []
+    found, time = [], (facts.get("survival") or {}).get("unit", "")
     for other in facts.get("comparisons") or []:
         known = [r for r in other["metrics"] if r["estimate"] is not None]
         # what has the label's unit would squeeze what lies between 0 and 1
@@ -97,13 +98,13 @@ def comparisons(facts: Mapping[str, Any], unit: str, *, synthetic: bool) -> list
                 "Difference to the other run",
                 free,
                 label=f"this run {words.MINUS} the other, 95 % interval",
-                names=[words.metric(r["name"]) for r in free],
+                names=[words.metric(r["name"], time) for r in free],
                 at=0.0,
                 synthetic=synthetic,
             )
         rows = [
             {
-                "name": words.metric(r["name"]),
+                "name": words.metric(r["name"], time),
                 "value": words.estimate(r, unit),
                 "p": words.p_value(r["p"]),
                 "holm": words.p_value(r["p_holm"]),

@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ecgfast.eval import project, roc_band
-from ecgfast.report import evaluated, figures, words
+from ecgfast.report import evaluated, figures, survival, words
 from ecgfast.report.attention import attention_section
 from ecgfast.report.classes import confusion_of_classes, roc_of_each
 from ecgfast.report.contents import Contents, Evaluation, Training
@@ -28,6 +28,7 @@ HEADLINE = {
     "classification": ("auroc", "auprc", "brier"),
     "regression": ("mae", "rmse", "pearson_r"),
     "multiclass": ("auroc_macro", "accuracy", "balanced_accuracy"),
+    "survival": ("c_index", "uno_c", "ibs"),
     "embedding": ("recall_at_1_patient", "recall_at_5_patient"),
 }
 DECISION = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1")
@@ -85,6 +86,10 @@ def _title(contents: Contents, facts: Mapping[str, Any]) -> str:
         return "An ECG encoder learned without labels"
     name, unit = words.quantity(str(label))
     above = facts.get("label_above")
+    if task == "survival":
+        event = (facts.get("survival") or contents.contract.get("task") or {}).get("event")
+        what = words.quantity(str(event or label))[0]
+        return f"Time to {what} from the {'12-lead ' if _twelve(contents) else ''}ECG"
     if task == "regression":
         return f"{name} from the 12-lead ECG" if _twelve(contents) else f"{name} from the ECG"
     what = f"{name} > {words.plain(above)} {unit}".strip() if above is not None else name
@@ -107,10 +112,12 @@ def _tiles(facts: Mapping[str, Any], unit: str) -> list[tuple[str, str]]:
     return [(words.metric(n), words.estimate(rows[n], unit)) for n in names if n in rows]
 
 
-def _table(rows: Mapping[str, dict[str, Any]], names: list[str], unit: str) -> list[dict[str, Any]]:
+def _table(
+    rows: Mapping[str, dict[str, Any]], names: list[str], unit: str, time: str = ""
+) -> list[dict[str, Any]]:
     keys = ("n", "patients", "positives")
     return [
-        {"name": words.metric(n), "value": words.estimate(rows[n], unit)}
+        {"name": words.metric(n, time), "value": words.estimate(rows[n], unit)}
         | {k: rows[n][k] for k in keys}
         for n in names
         if n in rows
@@ -135,6 +142,8 @@ def _scores(contents: Contents, unit: str) -> dict[str, Any]:
         return {"missing": None} | _several(found, contents.synthetic, unit)
     if not len(found.predictions.get("score", ())):
         return {"missing": "this run has no head: it gives embeddings and no scores"}
+    if found.facts["task"] == "survival":
+        return {"missing": None} | _hazards(found, contents.synthetic)
     of = _classes if found.facts["task"] == "classification" else _values
     return {"missing": None} | of(found, contents.synthetic, unit)
 
@@ -255,6 +264,35 @@ def _values(found: Evaluation, synthetic: bool, unit: str) -> dict[str, Any]:
     return {"tables": tables, "pictures": pictures, "notes": []}
 
 
+def _hazards(found: Evaluation, synthetic: bool) -> dict[str, Any]:
+    facts, rows = found.facts, _rows(found.facts)
+    told = facts["survival"]
+    pictures, notes = survival.pictures(facts, found.predictions, synthetic=synthetic)
+    tau, follow = (
+        "not reached" if told[k] is None else words.duration(told[k], told["unit"])
+        for k in ("tau", "median_follow_up")
+    )
+    areas = [n for n in rows if n.startswith("auc_at_")]
+    squares = [*(n for n in rows if n.startswith("brier_at_")), "ibs", "ibs_km"]
+    ratios = [*(n for n in rows if n.startswith("observed_expected_at_")), "calibration_slope"]
+    named = (
+        ("Discrimination: who has the event earlier", ["c_index", "uno_c", *areas]),
+        ("Chances over time (lower is better)", squares),
+        ("Calibration (1 is right)", ratios),
+    )
+    tables = [(name, _table(rows, some, "", told["unit"])) for name, some in named]
+    remarks = [
+        f"{told['events']:,} of {facts['records']:,} records have the event "
+        f"({facts['patients']:,} patients); median follow-up {follow}.",
+        f"Uno's C and the integrated Brier score look up to tau, {tau}: until then a tenth of the "
+        "records is observed. Positives are events until then, or until the horizon.",
+        f"Risks: {told['chances_from']}. Groups: {told['groups']['cuts_from']}. Bands are "
+        "pointwise, by record; the log-rank test takes records as independent.",
+    ]
+    tables = [table for table in tables if table[1]]
+    return {"tables": tables, "pictures": pictures, "notes": notes, "remarks": remarks}
+
+
 def _embedding(contents: Contents) -> dict[str, Any]:
     found = contents.evaluation
     if found is None:
@@ -314,6 +352,10 @@ def _colourings(
     elif found.facts.get("task") == "classification":
         classes = {0.0: "label 0", 1.0: "label 1"}
         colourings.append(("label", column("label"), classes, ""))
+    elif found.facts.get("task") == "survival":
+        seen = {0.0: "censored", 1.0: "with event"}
+        colourings.append(("event", column("event"), seen, ""))
+        colourings.append(("log hazard", column("score"), None, "log hazard"))
     elif np.isfinite(column("label")).any():
         colourings.append((name, column("label"), None, quantity))
     colourings.append(("sex", column("sex"), SEX, ""))

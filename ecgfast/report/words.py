@@ -39,6 +39,14 @@ METRICS |= {
     "within_patient_r": "correlation within patients",
     "change_sign_agreement": "changes of the right direction (chance 0.5)",
 }
+METRICS |= {
+    "c_index": "C-index (Harrell)",
+    "uno_c": "C-index (Uno)",
+    "ibs": "integrated Brier score",
+    "ibs_km": "the same of one Kaplan-Meier curve for all",
+}
+AT = {"auc": "AUC", "brier": "Brier score", "observed_expected": "observed / expected risk"}
+YEAR = {"days": 365.25, "weeks": 365.25 / 7, "months": 12.0, "years": 1.0}
 IN_UNITS = {"rmse", "mae", "bias", "loa_lower", "loa_upper"}
 
 
@@ -47,8 +55,24 @@ def quantity(label: str) -> tuple[str, str]:
     return QUANTITIES.get(label.lower(), (label, ""))
 
 
-def metric(name: str) -> str:
-    """How a metric is called."""
+def duration(at: float, unit: str) -> str:
+    """A time in years where it is a whole number of them, else in its unit.
+
+    Example:
+        >>> duration(1095.75, "days"), duration(90, "days"), duration(52, "")
+        ('3 years', '90 days', 'time 52')
+    """
+    years = at / YEAR[unit] if unit in YEAR else 0.0
+    if years >= 1 and abs(years - round(years)) < 1e-6:
+        return f"{years:.0f} year{'s' if round(years) > 1 else ''}"
+    return f"{at:g} {unit}" if unit else f"time {at:g}"
+
+
+def metric(name: str, unit: str = "") -> str:
+    """How a metric is called; the unit is that of time, where its name has one."""
+    kind, at, horizon = name.partition("_at_")
+    if at and kind in AT:
+        return f"{AT[kind]} at {duration(float(horizon), unit)}"
     if name.startswith("recall_at_"):
         k, _, what = name.removeprefix("recall_at_").partition("_")
         return f"recall@{k}, same {what}"
