@@ -27,7 +27,7 @@ USE = "for research only: not a medical device, not for diagnosis or treatment"
 MOST_ROWS, MOST_ERRORS, WIDEST = 50, 10, 44
 COLUMNS = (
     *("file", "record_id", "estimate", "lower", "upper", "probability", "likeliest", "members"),
-    *("error", "issues"),
+    *("error", "issues", "log_hazard", "risks"),
 )
 
 
@@ -162,6 +162,7 @@ def _facts(words: Namespace, models: list[Any], interval: Any, why: str) -> dict
             "unit": unit if kind == "regression" else "",
             "above": task.get("threshold"),
             "classes": task.get("classes"),
+            "event": task.get("event"),
         },
         "interval": asdict(interval) if interval else None,
         "no_interval": why or None,
@@ -189,6 +190,7 @@ def _write_csv(path: Path, rows: list[Any]) -> None:
             plain = row.plain() | {
                 "members": ";".join(f"{value:.9g}" for value in row.members),
                 "issues": ";".join(dict.fromkeys(issue.name for issue in row.issues)),
+                "risks": ";".join(f"{at}={risk:.9g}" for at, risk in (row.risks or {}).items()),
             }
             writer.writerow(["" if plain[name] is None else plain[name] for name in COLUMNS])
 
@@ -201,6 +203,8 @@ def _what(task: dict[str, Any]) -> str:
         return f"probability of {task['name']}{above}{known}"
     if task["kind"] == "multiclass":
         return f"{task['name']}: {', '.join(task['classes'])}"
+    if task["kind"] == "survival":
+        return f"log hazard of {task['event']}: higher means earlier (it orders records, no more)"
     return f"{task['name']}{unit}"
 
 
@@ -258,7 +262,9 @@ def _print_table(facts: dict[str, Any], rows: list[Any]) -> None:
     head += ["estimate"] if kind == "regression" else []
     head += ["interval"] if facts["interval"] else []
     head += ["class"] if kind == "multiclass" else []
-    head += ["probability"] if kind != "regression" else []
+    risks = list(next((row.risks for row in rows if row.risks), {}))
+    head += ["log hazard", *(f"risk until {at}" for at in risks)] if kind == "survival" else []
+    head += ["probability"] if kind in ("classification", "multiclass") else []
     head += [] if single else ["members"]
     lines = [[*head, "issues"]]
     several = Counter(row.file for row in rows)
@@ -270,6 +276,8 @@ def _print_table(facts: dict[str, Any], rows: list[Any]) -> None:
             "interval": "-" if row.lower is None else f"{row.lower:.2f} to {row.upper:.2f}",
             "class": row.likeliest or "-",
             "probability": _number(row.probability, 3),
+            "log hazard": _number(row.log_hazard, 3),
+            **{f"risk until {at}": _number((row.risks or {}).get(at), 3) for at in risks},
             "members": _range(row.members, 2 if kind == "regression" else 3),
         }
         noticed = list(dict.fromkeys(issue.name for issue in row.issues))

@@ -14,7 +14,7 @@ from ecgfast.eval.survival import checked_follow_up
 from ecgfast.eval.survival_curves import cox
 
 MOST_GROUPS = 10
-LEAST_EVENTS = 10  # of a group, on the average
+LEAST_EVENTS = 20  # of a group, on the average
 
 
 def calibration_at(
@@ -31,7 +31,7 @@ def calibration_at(
     """Predicted and observed risk at a horizon: of all, and in groups by predicted risk.
 
     Observed is one minus the Kaplan-Meier estimate. Groups are cut at quantiles of the predicted
-    risk and stay the same in every draw; there are at most 10, and no more than one for every ten
+    risk and stay the same in every draw; there are at most 10, and no more than one for every 20
     events until the horizon. Equal risks are never parted. A group whose last record was lost
     before the horizon has no observed risk.
 

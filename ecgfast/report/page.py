@@ -285,7 +285,7 @@ def _hazards(found: Evaluation, synthetic: bool) -> dict[str, Any]:
         f"{told['events']:,} of {facts['records']:,} records have the event "
         f"({facts['patients']:,} patients); median follow-up {follow}.",
         f"Uno's C and the integrated Brier score look up to tau, {tau}: until then a tenth of the "
-        "records is observed. Positives are events until then, or until the horizon.",
+        "records is observed. Events are counted until then, or until the horizon.",
         f"Risks: {told['chances_from']}. Groups: {told['groups']['cuts_from']}. Bands are "
         "pointwise, by record; the log-rank test takes records as independent.",
     ]

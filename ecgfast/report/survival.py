@@ -130,10 +130,9 @@ def calibration(points: Sequence[Mapping[str, Any]], *, when: str, synthetic: bo
     axis.plot(
         [p["predicted"] for p in known],
         [p["observed"] for p in known],
-        "o-",
+        "o",
         color=BLUE,
         markersize=4,
-        linewidth=0.8,
         label="groups of equal size",
     )
     room = 0.03 * top
@@ -141,7 +140,7 @@ def calibration(points: Sequence[Mapping[str, Any]], *, when: str, synthetic: bo
     axis.set(xlabel="predicted risk, mean", ylabel="observed risk (Kaplan-Meier)")
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")
     return figure
 
 

@@ -15,10 +15,13 @@ from ecgfast.data.convert import Plan, Ready
 from ecgfast.data.page_convert import PagePlan
 from ecgfast.data.records import Issue
 from ecgfast.data.source import open_source
+from ecgfast.eval import between
+from ecgfast.eval.follow_up import usual_horizons
 from ecgfast.systems.files import Found, batches, file_of, plan_for, tensors
 from ecgfast.systems.intervals import Interval
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source
+from ecgfast.systems.time_to_event import unit_of
 from ecgfast.train.contract import ContractError
 
 
@@ -33,6 +36,9 @@ class Prediction:
         lower: End of its interval, if one was measured.
         upper: The other end.
         probability: Of the class, or of the likeliest of several: the mean over the members.
+        log_hazard: Of a time to an event: the mean over the members, higher means earlier. It has
+            no unit, and says nothing but the order of records.
+        risks: Of the event until some times, by the time, where the run has hazards of intervals.
         likeliest: Of several classes.
         probabilities: Of each of several classes, by name.
         members: What each run of an ensemble says: estimates, or probabilities of the class (of
@@ -47,6 +53,8 @@ class Prediction:
     lower: float | None = None
     upper: float | None = None
     probability: float | None = None
+    log_hazard: float | None = None
+    risks: dict[str, float] | None = None
     likeliest: str | None = None
     probabilities: dict[str, float] | None = None
     members: list[float] = field(default_factory=list)
@@ -87,7 +95,7 @@ def predict_files(
         yield Prediction(file=path, record_id="", error=issue.name, issues=[issue])
     for batch in batches(found.items, plan, size=batch_size, workers=workers):
         good, ecg, gain = tensors(batch)
-        scores = dict(zip(good, _scores(models, ecg, gain), strict=True)) if good else {}
+        scores = dict(zip(good, _said(models, ecg, gain), strict=True)) if good else {}
         for place, ready in enumerate(batch):
             known = Prediction(
                 file=file_of(ready.item),
@@ -95,7 +103,7 @@ def predict_files(
                 issues=[*ready.issues, *_slow(ready, models[0])],
             )
             if place in scores:
-                yield _row(models[0], scores[place], interval, known)
+                yield _row(models[0], *scores[place], interval, known)
             else:
                 yield replace(known, error=known.issues[0].name)
 
@@ -131,10 +139,10 @@ def predict_store(
     flags = [str(text) for text in source.column("flags")]
     row = 0
     for batch in DataLoader(source.dataset, batch_size=batch_size, num_workers=workers):
-        for scores in _scores(models, batch["ecg"], batch.get("gain")):
+        for scores, risks in _said(models, batch["ecg"], batch.get("gain")):
             issues = [Issue(name, "warning") for name in flags[row].split(",") if name]
             known = Prediction(file=path, record_id=names[row], issues=issues)
-            yield _row(models[0], scores, interval, known)
+            yield _row(models[0], scores, risks, interval, known)
             row += 1
 
 
@@ -159,16 +167,29 @@ def _check_head(models: Sequence[Model]) -> None:
             )
 
 
-def _scores(
+def _said(
     models: Sequence[Model], ecg: torch.Tensor, gain: torch.Tensor | None
-) -> NDArray[np.float64]:
-    """``(N, M)`` of M members, or ``(N, M, C)`` of several classes."""
-    said = [model(ecg, gain)["score"].cpu().numpy().astype(np.float64) for model in models]
-    return np.stack(said, axis=1)
+) -> Iterator[tuple[NDArray[np.float64], dict[str, float] | None]]:
+    """Of each record ``(M,)`` of M members, or ``(M, C)`` of several classes, and risks if any."""
+    said = [model(ecg, gain) for model in models]
+    scores = np.stack([one["score"].cpu().numpy().astype(np.float64) for one in said], axis=1)
+    if not all("survival" in one for one in said):
+        yield from ((score, None) for score in scores)
+        return
+    task = models[0].task
+    ends = [at for at in usual_horizons(unit_of(task["label"])) if at <= task["edges"][-1]]
+    ends = ends or [task["edges"][-1]]
+    alive = np.mean([one["survival"].cpu().numpy().astype(np.float64) for one in said], axis=0)
+    for score, risk in zip(scores, 1 - between(alive, task["edges"], ends), strict=True):
+        yield score, {f"{at:g}": float(value) for at, value in zip(ends, risk, strict=True)}
 
 
 def _row(
-    model: Model, scores: NDArray[np.float64], interval: Interval | None, known: Prediction
+    model: Model,
+    scores: NDArray[np.float64],
+    risks: dict[str, float] | None,
+    interval: Interval | None,
+    known: Prediction,
 ) -> Prediction:
     """From what each member says, ``(M,)`` or ``(M, C)``."""
     if not np.isfinite(scores).all():
@@ -188,4 +209,6 @@ def _row(
         said = replace(known, probability=float(mean[best]), likeliest=classes[best])
         shares = dict(zip(classes, mean.tolist(), strict=True))
         return replace(said, probabilities=shares, members=members[:, best].tolist())
+    if kind == "survival":
+        return replace(known, log_hazard=float(mean), risks=risks, members=members.tolist())
     return replace(known, probability=float(mean), members=members.tolist())
