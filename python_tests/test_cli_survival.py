@@ -68,7 +68,7 @@ def runs(store, tmp_path_factory):
 
 
 def evaluate(run, *words, part="test"):
-    main(["evaluate", str(run), "--bootstrap", "60", *map(str, words)])
+    main(["evaluate", str(run), *map(str, words), "--bootstrap", "60"])
     place = run / f"evaluation-{part}"
     return json.loads((place / "metrics.json").read_text()), read_table(
         place / "predictions.parquet"
