@@ -197,20 +197,21 @@ def test_calibration_finds_the_truth_and_what_is_twice_too_high():
 
 
 def test_few_events_make_few_groups_and_those_unobserved_have_no_risk():
-    score, time, event = cohort(100)
-    risk = 1 - breslow(score, time, event).survival(score, [200.0])[:, 0]
-    cases = ((time <= 200) & (event == 1)).sum()
-    _, points = calibration_at(risk, time, event, np.arange(100), at=200.0, draws=20)
-    assert len(points) == min(10, cases // 20)
-    time, event = np.r_[np.full(30, 5.0), np.linspace(1, 20, 30)], np.r_[np.zeros(30), np.ones(30)]
-    _, (early, late) = calibration_at(
-        np.r_[np.full(30, 0.1), np.full(30, 0.9)], time, event, np.arange(60), at=15.0, draws=20
-    )
-    assert early["observed"] is None
-    assert "nobody of this group is observed until 15" in early["reason"]
-    assert late["observed"] is not None
-    with pytest.raises(ValueError, match=r"\[0, 1\]: 60 of 60"):
-        calibration_at(risk[:60] + 2, time, event, np.arange(60), at=15.0)
+    score, time, event = cohort(150)
+    risk = 1 - breslow(score, time, event).survival(score, [500.0])[:, 0]
+    cases = ((time <= 500) & (event == 1)).sum()
+    assert 40 <= cases < 80
+    _, points = calibration_at(risk, time, event, np.arange(150), at=500.0, draws=20)
+    assert len(points) == cases // 20
+    early, late = np.full(60, 5.0), np.linspace(1, 20, 60)  # lost at 5; events until 20
+    time, event = np.r_[early, late], np.r_[np.zeros(60), np.ones(60)]
+    risk = np.r_[np.full(60, 0.1), np.full(60, 0.9)]
+    _, (low, high) = calibration_at(risk, time, event, np.arange(120), at=15.0, draws=20)
+    assert low["observed"] is None
+    assert "nobody of this group is observed until 15" in low["reason"]
+    assert high["observed"] is not None
+    with pytest.raises(ValueError, match=r"\[0, 1\]: 120 of 120"):
+        calibration_at(risk + 2, time, event, np.arange(120), at=15.0)
 
 
 @given(

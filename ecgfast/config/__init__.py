@@ -13,6 +13,7 @@ QUANTITIES = {  # of labels by column: how they are called, and their unit
     "lvef": ("LVEF", "%"),
     "age": ("age", "years"),
     "af": ("atrial fibrillation", ""),
+    "hf_event": ("heart failure", ""),
 }
 
 
