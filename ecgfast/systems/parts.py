@@ -20,6 +20,7 @@ from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.models.pretrained import load_pretrained
 from ecgfast.models.resnet1d import ResNet1d
+from ecgfast.models.xresnet1d import XResNet1d
 from ecgfast.ops.augment import AugmentSpec
 from ecgfast.systems.pages import DRAW, check_pages
 from ecgfast.train.contract import Contract, ContractError, check_signal
@@ -30,13 +31,18 @@ from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import OneRecord, Prepare
 
-AnyEncoder = ResNet1d | DualAttention | PageEncoder
+AnyEncoder = ResNet1d | DualAttention | XResNet1d | PageEncoder
 ENCODERS: dict[str, type[nn.Module]] = {
     "ResNet1d": ResNet1d,
     "DualAttention": DualAttention,
+    "XResNet1d": XResNet1d,
     "PageEncoder": PageEncoder,
 }
-NETS = {"resnet18": "ResNet1d", "dual_attention": "DualAttention"}  # by what configurations say
+NETS = {  # by what configurations say
+    "resnet18": "ResNet1d",
+    "dual_attention": "DualAttention",
+    "xresnet101": "XResNet1d",
+}
 MOST_PARAMETERS = 2**29
 BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
 SCALED_BY = 4096  # training records that a recipe takes its scale from
@@ -64,7 +70,9 @@ def make_encoder(
         words |= {"samples": prepared(signal, recipe)[1], "mode": encoder.mode}
         words |= {"attention": encoder.attention}
     else:
-        words |= {"num_leads": len(signal.leads), "width": encoder.width, "init": encoder.init}
+        words |= {"num_leads": len(signal.leads), "width": encoder.width}
+        if encoder.net == "resnet18":
+            words["init"] = encoder.init
     name = NETS[encoder.net]
     try:
         made: AnyEncoder = ENCODERS[name](**words)  # type: ignore[assignment]
