@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
@@ -32,3 +33,8 @@ def read_table(path: str | Path) -> dict[str, NDArray[Any]]:
     except pa.ArrowInvalid as error:
         raise DataError(f"error[corrupt_table] {path}: {str(error)[:200]}") from error
     return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def frame(columns: Mapping[str, ArrayLike]) -> pd.DataFrame:
+    """The same as a table of pandas, for libraries that take nothing else."""
+    return pd.DataFrame(dict(columns))
