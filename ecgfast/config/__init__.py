@@ -112,13 +112,13 @@ class Encoder:
     Attributes:
         net: resnet18, a residual network in one dimension; dual_attention, attention over time
             in each of 12 leads beside attention over leads, which is meant for median beats
-            (--signal.recipe dual_attention); or xresnet101, the residual network that led PTB-XL's
-            benchmark.
+            (--signal.recipe dual_attention); xresnet101, the residual network that led PTB-XL's
+            benchmark; or conv_vae, the encoder of pretrain vae.
         embedding_dim: D, what it gives; none is that of the network: 128, of dual_attention 512,
             of xresnet101 8 width.
-        width: Channels of the first stage of resnet18, inner ones of each stage of xresnet101; 64
-            is the published network, less is for trials.
-        dropout: Inside the blocks; xresnet101 has it where it has pooled.
+        width: Channels of the first stage of resnet18 and conv_vae, inner ones of each stage of
+            xresnet101; 64 is the published network of both that have one, less is for trials.
+        dropout: Inside the blocks; xresnet101 and conv_vae have it before their last layer.
         init: Standard deviation of resnet18's convolutions' weights: he is sqrt(2 / (k C_out));
             published is sqrt(2 / (k^2 C_out)), too small by sqrt(k) for one dimension.
         mode: Of dual_attention: fixed keeps leads apart until they are attended to; faithful is the
@@ -127,7 +127,7 @@ class Encoder:
             leads, time and none leave the others out.
     """
 
-    net: Literal["resnet18", "dual_attention", "xresnet101"] = "resnet18"
+    net: Literal["resnet18", "dual_attention", "xresnet101", "conv_vae"] = "resnet18"
     embedding_dim: int | None = None
     width: int = 64
     dropout: float = 0.2
@@ -151,7 +151,7 @@ class Encoder:
 
 
 ENCODER_WORDS = {  # that some networks take
-    "width": ("resnet18", "xresnet101"),
+    "width": ("resnet18", "xresnet101", "conv_vae"),
     "init": ("resnet18",),
     "mode": ("dual_attention",),
     "attention": ("dual_attention",),

@@ -15,6 +15,7 @@ from ecgfast.config import Encoder, Signal
 from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
+from ecgfast.models.conv_vae import ConvVAE
 from ecgfast.models.dual_attention import LEADS, DualAttention
 from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
@@ -31,17 +32,19 @@ from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import OneRecord, Prepare
 
-AnyEncoder = ResNet1d | DualAttention | XResNet1d | PageEncoder
+AnyEncoder = ResNet1d | DualAttention | XResNet1d | ConvVAE | PageEncoder
 ENCODERS: dict[str, type[nn.Module]] = {
     "ResNet1d": ResNet1d,
     "DualAttention": DualAttention,
     "XResNet1d": XResNet1d,
+    "ConvVAE": ConvVAE,
     "PageEncoder": PageEncoder,
 }
 NETS = {  # by what configurations say
     "resnet18": "ResNet1d",
     "dual_attention": "DualAttention",
     "xresnet101": "XResNet1d",
+    "conv_vae": "ConvVAE",
 }
 MOST_PARAMETERS = 2**29
 BEFORE_R, BEAT = 0.25, 0.75  # s: of a median beat before R, and all of it
@@ -73,6 +76,8 @@ def make_encoder(
         words |= {"num_leads": len(signal.leads), "width": encoder.width}
         if encoder.net == "resnet18":
             words["init"] = encoder.init
+        if encoder.net == "conv_vae":
+            words["samples"] = prepared(signal, recipe)[1]
     name = NETS[encoder.net]
     try:
         made: AnyEncoder = ENCODERS[name](**words)  # type: ignore[assignment]
