@@ -23,12 +23,19 @@ from ecgfast.systems.model import Model, Network, configured, load
 from ecgfast.systems.parts import check_source, describe, prepared
 from ecgfast.train.card import CARD, write_card
 from ecgfast.train.checkpoint import CONTRACT, write_at_once
-from ecgfast.train.contract import to_json
+from ecgfast.train.contract import PROJECTORS, to_json
 from ecgfast.train.errors import RunError
 
 OPSET = 20
 ONNX, PARITY = "model.onnx", "parity.json"
-FOLDER = ("encoder.safetensors", "head.safetensors", CONTRACT, "config.yaml", "intervals.json")
+FOLDER = (
+    "encoder.safetensors",
+    "head.safetensors",
+    *(f"{name}.safetensors" for name in PROJECTORS),
+    CONTRACT,
+    "config.yaml",
+    "intervals.json",
+)
 OUTPUTS = ("embedding", "score", "survival")  # as far as the run gives them
 SLACK = 8.0  # times the error of torch's own float32, for sums in another order
 RECORDS = 32  # that parity is measured on

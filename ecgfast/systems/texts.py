@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as to_bytes
 
 from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
 from ecgfast.data.reports import Written, of_codes, of_reports, read_statements
+from ecgfast.data.source import Source
 from ecgfast.data.synthetic_reports import STATEMENTS
 from ecgfast.models.text import (
     FileText,
@@ -147,16 +150,9 @@ def embed_texts(
     try:
         before, vectors = _known(Path(out), encoder)
         new = [text for text in texts if text not in before]
-        made = encoder(new)
     except TextError as error:
         raise RunError(str(error), code=3) from error
-    wrong = ~made.isfinite().all(dim=1)
-    if wrong.any():
-        raise RunError(
-            f"error[text] {encoder.name} gives {int(wrong.sum())} of {len(new)} texts embeddings "
-            f"that are not finite (first: {new[int(wrong.int().argmax())][:80]!r})",
-            code=1,
-        )
+    made = embedded(encoder, new)
     every = [*before, *new]
     about = {"format": "pt", "name": encoder.name, "texts": json.dumps(every, ensure_ascii=False)}
     write_at_once(Path(out), to_bytes({"embeddings": torch.cat([vectors, made])}, metadata=about))
@@ -169,6 +165,104 @@ def embed_texts(
         dim=encoder.dim,
         name=encoder.name,
     )
+
+
+def embedded(encoder: TextEncoder, texts: Sequence[str]) -> torch.Tensor:
+    """Embeddings ``(N, D)`` of N texts.
+
+    Raises:
+        RunError: The encoder does not know a text, or gives numbers that are not finite.
+    """
+    try:
+        made = encoder(texts)
+    except TextError as error:
+        raise RunError(str(error), code=3) from error
+    wrong = ~made.isfinite().all(dim=1)
+    if wrong.any():
+        raise RunError(
+            f"error[text] {encoder.name} gives {int(wrong.sum())} of {len(texts)} texts embeddings "
+            f"that are not finite (first: {texts[int(wrong.int().argmax())][:80]!r})",
+            code=1,
+        )
+    return made
+
+
+class OfRecords(NamedTuple):
+    """What is written of each record, as vectors.
+
+    Attributes:
+        vectors: ``(M, D)`` float32, of each writing once: phrases and their weights.
+        ids: ``(M,)`` int64, equal for writings of the same phrases.
+        row: ``(N,)`` int64, the writing of each record; -1 where nothing is written.
+        unknown: Codes that no statement explains, and in how many records.
+    """
+
+    vectors: torch.Tensor
+    ids: NDArray[np.int64]
+    row: NDArray[np.int64]
+    unknown: dict[str, int]
+
+
+def of_records(encoder: TextEncoder, written: Written) -> OfRecords:
+    """The mean of each record's phrases, by their weights; each text is embedded once.
+
+    Raises:
+        RunError: As :func:`embedded`.
+    """
+    texts = written.texts
+    place = {text: i for i, text in enumerate(texts)}
+    vectors = embedded(encoder, texts).double()
+    kinds = [tuple(sorted(phrases)) for phrases in written.phrases]
+    distinct = {kind: i for i, kind in enumerate(dict.fromkeys(filter(None, kinds)))}
+    sets = dict[frozenset[str], int]()
+    means = torch.zeros(len(distinct), encoder.dim)
+    ids = np.zeros(len(distinct), np.int64)
+    for kind, i in distinct.items():
+        rows, weights = zip(*((place[text], weight) for text, weight in kind), strict=True)
+        means[i] = torch.tensor(weights, dtype=torch.float64) @ vectors[list(rows)]
+        ids[i] = sets.setdefault(frozenset(text for text, _ in kind), len(sets))
+    row = np.array([distinct.get(kind, -1) for kind in kinds], dtype=np.int64)
+    return OfRecords(means, ids, row, written.unknown)
+
+
+def texts_of(
+    source: Source, column: str, statements: str, *, unlikely: float, whose: str = "text."
+) -> Written:
+    """What is written of a source's records.
+
+    Args:
+        source: The records.
+        column: Of reports, or of SCP codes.
+        statements: The table that explains codes; SYNTHETIC records bring their own.
+        unlikely: What a likelihood of 0 counts as, in percent.
+        whose: Before the options' names, in messages.
+
+    Raises:
+        DataError: There is no such column, or nothing is written of any record.
+        RunError: Codes need a table of statements.
+    """
+    if column not in source.table:
+        raise DataError(
+            f"error[text] the records have no column {column}; they have "
+            f"{', '.join(map(str, source.table.columns[:30]))}: name one with --{whose}column"
+        )
+    try:
+        written = written_of(
+            source.table[column].tolist(),
+            column,
+            statements,
+            unlikely=unlikely,
+            synthetic=source.synthetic,
+        )
+    except RunError as error:
+        raise RunError(str(error).replace("--statements", f"--{whose}statements"), code=2) from None
+    if not any(written.phrases):
+        raise DataError(
+            f"error[text] nothing is written of any of {len(source)} records in column {column}"
+            + (f"; {len(written.unknown)} codes are in no statement" if written.unknown else "")
+            + f": name another with --{whose}column"
+        )
+    return written
 
 
 def _known(out: Path, encoder: TextEncoder) -> tuple[list[str], torch.Tensor]:

@@ -138,6 +138,7 @@ def make_run(
     sampler: Sampler | None = None,
     batch_size: int | None = None,
     collapse: tuple[float, int] | None = None,
+    alignment: dict[str, Any] | None = None,
 ) -> Run:
     """A run of a method that needs no labels.
 
@@ -150,6 +151,7 @@ def make_run(
         sampler: As ``Batches`` takes it; records in shuffled order if none.
         batch_size: Records that a step reads, where these are not all that it encodes.
         collapse: As ``Run`` has it; none logs the spread and never stops.
+        alignment: As the contract has it.
     """
     fit = config.fit
     batches = Batches(
@@ -167,5 +169,6 @@ def make_run(
         model=model,
         synthetic=source.synthetic,
         trained_on=Records.of(source.column("record_id")),
+        alignment=alignment,
     )
     return Run(method, batches, contract, config, collapse=collapse or (0.0, fit.steps))

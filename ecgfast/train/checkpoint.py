@@ -37,6 +37,7 @@ def save_encoder(
     encoder: dict[str, Tensor],
     contract: Contract,
     head: dict[str, Tensor] | None = None,
+    others: dict[str, dict[str, Tensor]] | None = None,
 ) -> Contract:
     """Writes weights and contract; the contract comes last, and each file at once or not at all.
 
@@ -45,13 +46,15 @@ def save_encoder(
         encoder: Its ``state_dict()``.
         contract: Without hashes.
         head: Its ``state_dict()``, if there is one.
+        others: Those of other modules, by the names of their files, less the suffix.
 
     Returns:
         The contract with the hashes of the files.
     """
     folder = Path(folder)
     sha256 = {}
-    for name, weights in ((ENCODER, encoder), (HEAD, head)):
+    more = {f"{name}.safetensors": weights for name, weights in (others or {}).items()}
+    for name, weights in {ENCODER: encoder, HEAD: head, **more}.items():
         if weights is not None:
             plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
             content = to_bytes(plain, metadata={"format": "pt"})  # one key: bytes repeat themselves

@@ -18,6 +18,8 @@ from ecgfast.config.pages import PageFit
 
 VERSION = 1
 MOST_CLASSES = 64
+MOST_LAYERS = 64  # of a projector
+PROJECTORS = ("ecg_projector", "text_projector")
 MOST = 65_536  # of any size that a contract names: what is built from a file must stay small
 
 
@@ -70,6 +72,9 @@ class Contract:
         pretrained_on: Those of the encoder that training began from.
         pages: How scanned pages were cut and scaled, where it learned from these; none where it
             learned from signals, drawn or not.
+        alignment: Of an encoder that was aligned with texts: class and ``arguments`` of
+            ``ecg_projector`` and ``text_projector``, whose weights lie in files of these names, and
+            ``text``: ``name`` of what made the texts' vectors, their ``dim``, and how.
         sha256: Of each file of weights, by its name; filled in on saving.
     """
 
@@ -84,6 +89,7 @@ class Contract:
     trained_on: Records
     pretrained_on: Records | None = None
     pages: PageFit | None = None
+    alignment: dict[str, Any] | None = None
     sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -169,6 +175,7 @@ def to_json(contract: Contract) -> dict[str, Any]:
         "model": contract.model,
         "head": contract.head,
         "task": contract.task,
+        "alignment": contract.alignment,
         "synthetic": contract.synthetic,
         "step": contract.step,
         "weights_step": contract.weights_step,
@@ -235,15 +242,7 @@ def from_json(content: Any) -> Contract:
         return Records(salt=_expect(packed["salt"], str, f"{name}.salt"), hashes=hashes)
 
     def part(name: str) -> dict[str, Any] | None:
-        if content[name] is None:
-            return None
-        found = _expect(content[name], dict, name)
-        _expect(found["class"], str, f"{name}.class")
-        for key, value in _expect(found["arguments"], dict, f"{name}.arguments").items():
-            _expect(value, (int, float, str, bool), f"{name}.arguments.{key}")
-            if isinstance(value, int) and not 0 <= value <= MOST:
-                raise ValueError(f"{name}.arguments.{key} is {value}, 0 to {MOST} is allowed")
-        return found
+        return None if content[name] is None else _part(content[name], name)
 
     def task() -> dict[str, Any] | None:
         if content["task"] is None:
@@ -291,8 +290,41 @@ def from_json(content: Any) -> Contract:
         trained_on=trained_on,
         pretrained_on=records("pretrained_on"),
         pages=None if pages is None else PageFit.from_plain(pages),
+        alignment=_alignment(content.get("alignment")),  # older ones lack it
         sha256={k: _expect(v, str, f"sha256.{k}") for k, v in sha256.items()},
     )
+
+
+def _part(found: Any, name: str) -> dict[str, Any]:
+    _expect(_expect(found, dict, name)["class"], str, f"{name}.class")
+    for key, value in _expect(found["arguments"], dict, f"{name}.arguments").items():
+        _expect(value, (int, float, str, bool), f"{name}.arguments.{key}")
+        if isinstance(value, int) and not 0 <= value <= MOST:
+            raise ValueError(f"{name}.arguments.{key} is {value}, 0 to {MOST} is allowed")
+    part: dict[str, Any] = found
+    return part
+
+
+def _alignment(found: Any) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    _expect(found, dict, "alignment")
+    projectors = {name: _part(found[name], f"alignment.{name}") for name in PROJECTORS}
+    for name, projector in projectors.items():
+        if projector["arguments"].get("layers", 2) > MOST_LAYERS:
+            raise ValueError(f"alignment.{name} has over {MOST_LAYERS} layers")
+    text = dict(_expect(found["text"], dict, "alignment.text"))
+    kinds = {"name": str, "dim": int, "column": str, "pooling": str, "max_tokens": int}
+    for key, kind in kinds.items():
+        _expect(text[key], kind, f"alignment.text.{key}")
+    text["unlikely"] = float(_expect(text["unlikely"], (int, float), "alignment.text.unlikely"))
+    dims = {projector["arguments"].get("projection_dim") for projector in projectors.values()}
+    if (
+        len(dims) > 1
+        or projectors["text_projector"]["arguments"].get("embedding_dim") != text["dim"]
+    ):
+        raise ValueError("the sizes of alignment's projectors do not fit")
+    return {**projectors, "text": text}
 
 
 def _classes(names: Any) -> list[Any]:

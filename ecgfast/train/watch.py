@@ -231,11 +231,9 @@ def effective_rank(embeddings: Tensor) -> Tensor:
 
 def weights_of(method: Method) -> Weights:
     """Copies of what a checkpoint folder holds, on the CPU."""
-    parts = {"encoder": method.encoder, "head": method.head}
     return {
         name: {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
-        for name, module in parts.items()
-        if module is not None
+        for name, module in method.kept().items()
     }
 
 
