@@ -137,7 +137,7 @@ def test_reconstruction_counts_what_was_recorded_alone():
     wanted = ((drawn - ecg)[there] ** 2).mean()
     drawn.requires_grad_()
     found = reconstruction_loss(drawn, ecg)
-    assert float(found) == pytest.approx(float(wanted), rel=1e-6)
+    assert found.item() == pytest.approx(float(wanted), rel=1e-6)
     found.backward()
     assert drawn.grad.isfinite().all()
     assert (drawn.grad[~there] == 0).all()
