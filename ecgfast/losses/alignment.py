@@ -118,6 +118,7 @@ def reconstruction_loss(drawn: Tensor, ecg: Tensor) -> Tensor:
         tensor(4.)
     """
     there = ecg.isfinite()
+    drawn = drawn if drawn.dtype == torch.float64 else drawn.float()
     apart = torch.where(there, drawn - ecg.nan_to_num(0.0, 0.0, 0.0), 0.0)
-    loss: Tensor = apart.float().square().sum() / there.sum().clamp(min=1)
+    loss: Tensor = apart.square().sum() / there.sum().clamp(min=1)
     return loss
