@@ -14,6 +14,8 @@ from ecgfast.data.records import DataError
 
 Phrases = tuple[tuple[str, float], ...]  # texts and their weights, which add up to 1
 MOST_LETTERS = 20_000  # of a report
+MOST_PROMPTS = 64 << 20  # bytes
+STATEMENT = ("Statement Category", "SCP-ECG Statement Description")
 
 
 class Written(NamedTuple):
@@ -42,19 +44,64 @@ def read_statements(path: str | Path) -> dict[str, str]:
     Raises:
         DataError: The file is absent or has not these columns.
     """
-    columns = ("Statement Category", "SCP-ECG Statement Description")
+    table = _statements(path)
+    category, description = (table[name].str.strip() for name in STATEMENT)
+    words = (category + " : " + description).tolist()
+    return dict(zip(table.iloc[:, 0].tolist(), words, strict=True))
+
+
+def _statements(path: str | Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"error[statements] {path} cannot be read: {error}") from error
-    if absent := [name for name in columns if name not in table]:
+    if absent := [name for name in STATEMENT if name not in table]:
         raise DataError(
             f"error[statements] {path} has no column {', '.join(absent)}: give PTB-XL's "
             "scp_statements.csv, or a table with its columns"
         )
-    category, description = (table[name].str.strip() for name in columns)
-    words = (category + " : " + description).tolist()
-    return dict(zip(table.iloc[:, 0].tolist(), words, strict=True))
+    return table
+
+
+def read_superclasses(path: str | Path) -> dict[str, str]:
+    """Diagnostic superclasses by code, as in scp_statements.csv; empty where it names none.
+
+    Raises:
+        DataError: As :func:`read_statements`.
+    """
+    table = _statements(path)
+    if "diagnostic_class" not in table:
+        return {}
+    pairs = zip(table.iloc[:, 0].tolist(), table["diagnostic_class"].tolist(), strict=True)
+    return {code: name for code, name in pairs if name}
+
+
+def read_prompts(path: str | Path) -> dict[str, list[str]]:
+    """Texts that stand for classes, by class: a csv with columns ``class`` and ``prompt``.
+
+    Raises:
+        DataError: The file is absent or too large, lacks a column, or a cell is empty.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MOST_PROMPTS:
+            raise ValueError(f"it has {path.stat().st_size} bytes, {MOST_PROMPTS} are allowed")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if absent := {"class", "prompt"} - set(table):
+            raise ValueError(f"it has no column {', '.join(sorted(absent))}")
+        cells = [[" ".join(text.split()) for text in table[n]] for n in ("class", "prompt")]
+        empty = [i + 2 for i, pair in enumerate(zip(*cells, strict=True)) if not all(pair)]
+        if empty or not len(table):
+            raise ValueError(f"line {empty[0]} lacks a cell" if empty else "it has no line")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"error[prompts] {path}: {error}; a csv with columns class and prompt is needed, "
+            "several lines for a class of several texts"
+        ) from error
+    found: dict[str, list[str]] = {}
+    for name, text in zip(*cells, strict=True):
+        found.setdefault(name, []).append(text)
+    return found
 
 
 def of_codes(

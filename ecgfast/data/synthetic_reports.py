@@ -64,6 +64,14 @@ STATEMENTS = {  # code: category and description, as a reader of statements gets
     "ARAX": "axis : right axis deviation",
 }
 
+SUPERCLASSES = {  # code: diagnostic superclass, as in PTB-XL; forms, rhythms and axes have none
+    "NORM": "NORM",
+    "LAO/LAE": "HYP",
+    "LVH": "HYP",
+    "IVCD": "CD",
+    "NDT": "STTC",
+}
+
 
 def reports(seed: int, records: Records) -> dict[str, NDArray[np.str_]]:
     """A report and SCP codes of each record, ``(N,)`` each.

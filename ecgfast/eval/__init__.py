@@ -19,12 +19,15 @@ from ecgfast.eval.hazard import breslow as breslow
 from ecgfast.eval.label_efficiency import label_ratio as label_ratio
 from ecgfast.eval.label_efficiency import over_seeds as over_seeds
 from ecgfast.eval.multiclass import multiclass_rows as multiclass_rows
+from ecgfast.eval.multilabel import multilabel_rows as multilabel_rows
 from ecgfast.eval.probe import linear_probe as linear_probe
 from ecgfast.eval.projection import project as project
 from ecgfast.eval.ranking import ranking_rows as ranking_rows
 from ecgfast.eval.ranking import recall_at_k as recall_at_k
 from ecgfast.eval.regression import regression_rows as regression_rows
 from ecgfast.eval.repeated import corrected_resampled_t as corrected_resampled_t
+from ecgfast.eval.retrieval import first_ranks as first_ranks
+from ecgfast.eval.retrieval import retrieval_rows as retrieval_rows
 from ecgfast.eval.serial import serial_rows as serial_rows
 from ecgfast.eval.serial import visits as visits
 from ecgfast.eval.subgroups import AGE_BANDS as AGE_BANDS

@@ -61,13 +61,13 @@ def recall_at_k(
         match = (codes[rows, None] == codes) & allowed
         askable = match.any(axis=1)
         for k in ks:
-            found[k][rows] = np.where(askable, _expected_hit(distance, match, k), np.nan)
+            found[k][rows] = np.where(askable, expected_hit(distance, match, k), np.nan)
             every = np.where(allowed, 0.0, np.inf)
-            chance[k][rows] = np.where(askable, _expected_hit(every, match, k), np.nan)
+            chance[k][rows] = np.where(askable, expected_hit(every, match, k), np.nan)
     return found, chance
 
 
-def _expected_hit(distance: Floats, match: NDArray[np.bool_], k: int) -> Floats:
+def expected_hit(distance: Floats, match: NDArray[np.bool_], k: int) -> Floats:
     """Chance of a match among the k nearest ``(Q,)``, over lots that break ties."""
     k = min(k, distance.shape[1])
     kth = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]

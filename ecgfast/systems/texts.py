@@ -14,7 +14,7 @@ from safetensors.torch import save as to_bytes
 
 from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
-from ecgfast.data.reports import Written, of_codes, of_reports, read_statements
+from ecgfast.data.reports import MOST_PROMPTS, Written, of_codes, of_reports, read_statements
 from ecgfast.data.source import Source
 from ecgfast.data.synthetic_reports import STATEMENTS
 from ecgfast.models.text import (
@@ -30,7 +30,6 @@ from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.errors import RunError
 
 CODES = "scp_codes"
-MOST_PROMPTS = 64 << 20  # bytes
 
 
 class Embedded(NamedTuple):
