@@ -1,0 +1,193 @@
+"""Time to heart failure on SYNTHETIC median beats: ``python bench/survival.py OUT STAGE``.
+
+For each of SEEDS a cohort of PATIENTS of its own, one record each, is cut into two halves with as
+many events; either half trains (of these one in five chooses the weights), the other is the test
+part. So a seed has two splits, and the seeds share nobody. Pretraining is on other patients.
+
+    stores   the cohorts and their halves, the records to pretrain on, and biomarkers of them all
+    runs     of each of ARMS a pretraining a seed, where it has one, and a fit a half
+    table    C-index by arm, the mean over seeds [95 % interval by Student], and paired differences
+
+Stages skip what is there, so `runs` may run twice side by side with other SEEDS or ARMS. Settings
+are environment variables: see the top of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ecgfast.cli import main as ecgfast
+from ecgfast.config import Signal
+from ecgfast.data.store import StoreWriter
+from ecgfast.data.synthetic import KNOWN, make_cohort
+from ecgfast.eval.label_efficiency import over_seeds
+from ecgfast.eval.survival import c_index
+from ecgfast.systems.predict import predict
+from ecgfast.transforms.recipes import recipe_named
+from ecgfast.transforms.signal import Prepare
+
+SEEDS = os.environ.get("SEEDS", "0 1 2 3 4").split()
+ARMS = os.environ.get("ARMS", "none report draw").split()
+PATIENTS = int(os.environ.get("PATIENTS", "4000"))
+STEPS = os.environ.get("STEPS", "400")  # of a pretraining
+FIT_STEPS = os.environ.get("FIT_STEPS", "200")
+RECIPE = "dual_attention"
+BLOCK = 256  # records prepared at a time
+TIMED = {"label": "hf_days", "event": "hf_event"}
+
+NETS: dict[str, list[str]] = {
+    "xresnet101": ["--encoder.net", "xresnet101", "--encoder.width", "0.25"],
+    "vae": ["--encoder.net", "conv_vae"],
+}
+DUAL = ["--encoder.net", "dual_attention"]
+PRETRAININGS = {
+    "report": ["ecg-report", "--fit.batch_size", "64"],
+    "draw": ["ecg-report", "--align", "none", "--fit.batch_size", "64"],
+    "published": ["ecg-report", "--config", "published", "--fit.batch_size", "64"],
+}
+
+
+def main() -> None:
+    out, stage = Path(sys.argv[1]), sys.argv[2]
+    {"stores": stores, "runs": runs, "table": table}[stage](out)
+
+
+def signal_words() -> list[str]:
+    stored = Signal(fs=500.0, seconds=1.216, stored_recipe=RECIPE)
+    words = ["--signal.fs", "500", "--signal.seconds", f"{stored.seconds}", "--signal.band", "null"]
+    return [*words, "--signal.recipe", "''", "--signal.stored_recipe", RECIPE]
+
+
+def stores(out: Path) -> None:
+    beats(out / "pretrain", PATIENTS, seed=1000)
+    for seed in SEEDS:
+        whole = out / f"cohort-{seed}"
+        beats(whole, PATIENTS, seed=int(seed))
+        halves(whole, int(seed))
+
+
+def beats(path: Path, patients: int, *, seed: int) -> None:
+    """A SYNTHETIC cohort as its median beats, one record a patient."""
+    recipe = recipe_named(RECIPE)
+    prepare = Prepare(fs=250.0, recipe=recipe)
+    signal = Signal(fs=500.0, seconds=608 / 500, stored_recipe=RECIPE)
+    writer = StoreWriter(
+        path,
+        signal,
+        recipe=recipe.to_dict(),
+        units="none",
+        made_by={"SYNTHETIC": {"patients": patients, "visits": [1, 1], "seed": seed}},
+        synthetic=True,
+        plan=f"beats {patients} {seed}",
+    )
+    if writer.finished:
+        return
+    ecg, known = make_cohort(patients, signal=Signal(), visits=(1, 1), seed=seed)
+    for begin in range(writer.done, patients, BLOCK):
+        rows = range(begin, min(begin + BLOCK, patients))
+        for row, beat in zip(rows, prepare(torch.from_numpy(ecg[begin : rows.stop])), strict=True):
+            writer.add(
+                beat.numpy(),
+                record_id=str(known["record_id"][row]),
+                patient_id=str(known["patient_id"][row]),
+                split="train",
+                labels={name: known[name][row].item() for name in KNOWN},
+                source=f"SYNTHETIC seed {seed}",
+            )
+    writer.close()
+
+
+def halves(whole: Path, seed: int) -> None:
+    """The store twice, with the same records and other parts."""
+    table = pd.read_parquet(whole / "manifest.parquet")
+    draw, event = np.random.default_rng(seed), table["hf_event"].to_numpy() == 1
+    place = np.empty(len(table), np.int64)  # in an order that is drawn, among those of the like
+    for kind in (event, ~event):
+        place[kind] = draw.permutation(int(kind.sum()))
+    for half in (0, 1):
+        split = np.where(place % 2 == half, np.where(place % 10 < 2, "val", "train"), "test")
+        path = whole.with_name(f"{whole.name}-{half}")
+        if path.exists():
+            continue
+        shutil.copytree(whole, path, copy_function=os.link)
+        (path / "manifest.parquet").unlink()
+        table.assign(split=split).to_parquet(path / "manifest.parquet")
+
+
+def runs(out: Path) -> None:
+    for seed in SEEDS:
+        for arm in ARMS:
+            start = pretrained(out, arm, seed)
+            for half in (0, 1):
+                fit(out, arm, seed, half, start)
+
+
+def pretrained(out: Path, arm: str, seed: str) -> Path | None:
+    if arm not in PRETRAININGS:
+        return None
+    path = out / f"pre-{arm}-{seed}"
+    if not (path / "contract.json").exists():
+        how = ["--data.splits", "[train]", "--fit.steps", STEPS, "--fit.seed", seed]
+        how += ["--data.paths", f"[{out / 'pretrain'}]", "--fit.progress", "false"]
+        ecgfast(["pretrain", *PRETRAININGS[arm], *signal_words(), *how, "--fit.out", str(path)])
+    return path
+
+
+def fit(out: Path, arm: str, seed: str, half: int, start: Path | None) -> None:
+    path, store = out / f"fit-{arm}-{seed}-{half}", out / f"cohort-{seed}-{half}"
+    if (path / "test.json").exists():
+        return
+    words = ["finetune", "--config", "survival", "--data.paths", f"[{store}]"]
+    words += ["--label", TIMED["label"], "--event", TIMED["event"], "--fit.steps", FIT_STEPS]
+    words += ["--fit.seed", seed, "--fit.progress", "false", "--fit.out", str(path)]
+    if start is None:
+        words += [*signal_words(), *NETS.get(arm, DUAL)]
+    else:
+        words += ["--init", str(start)]
+    ecgfast([*words, *os.environ.get(f"FIT_{arm.upper()}", "").split()])
+    found = predict(path, store)
+    time, event = np.abs(found["label"]), found["label"] > 0
+    facts = {"c_index": c_index(found["score"], time, event), "events": int(event.sum())}
+    (path / "test.json").write_text(json.dumps(facts | {"records": len(time)}))
+
+
+def table(out: Path) -> None:
+    found: dict[str, dict[str, float]] = {}
+    events = records = 0
+    for path in sorted(out.glob("fit-*-0/test.json")):
+        arm, seed, _ = path.parent.name.removeprefix("fit-").rsplit("-", 2)
+        other = path.parent.with_name(f"fit-{arm}-{seed}-1") / "test.json"
+        if other.exists():
+            both = [json.loads(p.read_text()) for p in (path, other)]
+            found.setdefault(arm, {})[seed] = float(np.mean([one["c_index"] for one in both]))
+            events = sum(one["events"] for one in both)
+            records = sum(one["records"] for one in both)
+    print(f"SYNTHETIC: a seed {records} records with about {events} events, two halves\n")
+    print("| arm | seeds | C-index | above none |\n|---|---|---|---|")
+    for arm, by_seed in found.items():
+        base = found.get("none", {})
+        shared = [s for s in by_seed if s in base and arm != "none"]
+        gain = interval([by_seed[s] - base[s] for s in shared], sign="+")
+        print(f"| {arm} | {len(by_seed)} | {interval(by_seed.values())} | {gain} |")
+
+
+def interval(values: Any, sign: str = "") -> str:
+    numbers = list(values)
+    if len(numbers) < 2:
+        return "".join(f"{value:{sign}.3f}" for value in numbers)
+    found = over_seeds(numbers)
+    low, high = (f"{found[end]:{sign}.3f}" for end in ("lo", "hi"))
+    return f"{found['estimate']:{sign}.3f} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    main()
