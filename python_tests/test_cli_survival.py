@@ -139,7 +139,7 @@ def test_a_comparison_shares_the_draws(cox, runs, store):
 
 
 def test_hazards_of_intervals_bring_their_own_chances(runs, store):
-    facts, table = evaluate(runs["discrete"], "--horizons", "200", "800", "9000")
+    facts, table = evaluate(runs["discrete"], "--horizons", "800", "200", "9000", "200")
     rows = rows_of(facts)
     found = predict(runs["discrete"], store)
     edges = json.loads((runs["discrete"] / "contract.json").read_text())["task"]["edges"]
@@ -151,7 +151,10 @@ def test_hazards_of_intervals_bring_their_own_chances(runs, store):
     assert facts["survival"]["chances_from"].startswith("the run's own hazards")
     assert facts["survival"]["groups"]["cuts_from"] == "thirds of the val part"
     assert facts["survival"]["tau"] <= edges[-1]
-    assert "--horizons 200 800 9000" in facts["command"]
+    assert "--horizons 800 200 9000 200" in facts["command"]
+    assert facts["survival"]["asked"] == [200, 800, 9000]
+    names = [row["name"] for row in facts["metrics"] + facts["not_computed"]]
+    assert names.count("auc_at_200") == 1
 
 
 def test_an_ensemble_has_its_members_beside_it(runs):
@@ -209,6 +212,7 @@ def test_the_page_shows_curves_and_calibration(cox, runs):
         "Highest predicted risk",
         "Breslow&#39;s baseline of",
         ">events<",
+        "heart failure: ",
     ):
         assert text in page, text
     assert ">positives<" not in page

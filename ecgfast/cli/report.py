@@ -76,6 +76,8 @@ def _contents(words: Namespace, folder: Path) -> Contents:
     contract, config = read_json(folder / "contract.json"), read_yaml(folder / "config.yaml")
     evaluation = _evaluation(folder, words.split)
     facts = evaluation.facts if evaluation else {}
+    task = contract.get("task") or {}
+    label = task.get("event") or facts.get("label") or task.get("label")
     data = config.get("data") or {}
     stores = [str(path) for path in (facts.get("stores") if facts else data.get("paths")) or ()]
     records = _Records(stores, contract, int(data.get("patients") or 400))
@@ -96,7 +98,7 @@ def _contents(words: Namespace, folder: Path) -> Contents:
         environment=read_json(folder / "env.json"),
         command=command.read_text(encoding="utf-8").strip() if command.is_file() else "",
         trainings=_trainings(folder, config),
-        data=_card(records, facts.get("label") or (contract.get("task") or {}).get("label")),
+        data=_card(records, label),
         evaluation=evaluation,
         examples=examples,
         no_examples=why,

@@ -123,7 +123,7 @@ def survival(
     task = contract.task or {}
     score, time, event, patient = (found[k] for k in ("score", "time", "event", "patient_id"))
     unit = unit_of(task["label"])
-    horizons = list(asked.horizons) or follow_up.usual_horizons(unit)
+    horizons = sorted(set(asked.horizons)) or follow_up.usual_horizons(unit)
     limit = np.inf if ahead.chances is None else ahead.last
     tau = min(follow_up.truncation(time), limit)
     how: dict[str, Any] = {"draws": asked.draws, "seed": asked.seed, "level": asked.how["level"]}
