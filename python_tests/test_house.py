@@ -55,7 +55,7 @@ ONLY_IN = {
     "torchmetrics": {"eval", "methods"},
     "sklearn": {"eval", "models"},
     "wfdb": {"data"},
-    "lifelines": {"eval"},
+    "lifelines": {"eval", "systems"},
     "pandas": {"data", "eval"},  # lifelines takes tables
     "pyarrow": {"data"},
     "monai": {"models"},
