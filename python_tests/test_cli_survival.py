@@ -242,3 +242,25 @@ def test_a_name_tells_the_unit():
     assert [unit_of(name) for name in ("hf_days", "Months", "years_to_af", "weeks", "time")] == [
         *("days", "months", "years", "weeks", "")
     ]
+
+
+def test_patients_that_were_trained_on_are_no_test(runs, store, capsys):
+    """Another record of theirs was learned from, with the same end."""
+    manifest = store / "manifest.parquet"
+    kept = manifest.read_bytes()
+    table = pd.read_parquet(manifest)
+    several = table.groupby("patient_id")["record_id"].transform("size") > 1
+    last = ~table.duplicated("patient_id", keep="last")
+    table.loc[(table["split"] == "train") & several & last, "split"] = "test"
+    try:
+        # those records were trained on themselves: as if they had not been, by other names
+        moved = table["split"].eq("test") & several & last
+        table.loc[moved, "record_id"] += "-new"
+        table.to_parquet(manifest)
+        with pytest.raises(SystemExit) as left:
+            evaluate(runs["cox"])
+    finally:
+        manifest.write_bytes(kept)
+    said = capsys.readouterr().err
+    assert left.value.code == 3
+    assert "patients of the test part have other records that were trained on" in said

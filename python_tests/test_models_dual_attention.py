@@ -250,6 +250,14 @@ def test_a_flat_record_gives_no_nan():
 
 
 @every_mode
+def test_an_empty_batch_has_empty_maps(mode):
+    z, maps = made(mode=mode).eval()(torch.zeros(0, 12, 608), maps=True)
+    assert z.shape == (0, 512)
+    assert maps.leads.shape == (0, 8, 12, 12)
+    assert maps.times.shape == (0, 12, 8, 19, 19)
+
+
+@every_mode
 def test_state_dict_round_trip(mode):
     model, other = made(mode=mode).eval(), made(mode=mode, seed=1).eval()
     ecg = make_ecg(2, samples=608)

@@ -214,6 +214,7 @@ def _examples(
     """ECGs to draw; or none, and why."""
     from ecgfast.data.records import DataError
     from ecgfast.report.contents import Example
+    from ecgfast.report.examples import choose
 
     if not count:
         return [], "--examples 0 was asked for"
@@ -227,7 +228,7 @@ def _examples(
         return [], "these records are pictures of pages, of which no samples are known"
     place = {str(name): i for i, name in enumerate(source.column("record_id"))}
     examples = []
-    for kind, record, words in _choose(evaluation, count):
+    for kind, record, words in choose(evaluation, count):
         if record in place:
             ecg = source.millivolts(place[record])
             examples.append(
@@ -271,6 +272,7 @@ def _attention(
         return None
     from ecgfast.data.records import DataError
     from ecgfast.report.contents import Attention, AttentionExample
+    from ecgfast.report.examples import told
     from ecgfast.systems.attention import attention_of, extremes
 
     shown = extremes(evaluation.predictions)
@@ -287,7 +289,7 @@ def _attention(
     place = {str(name): i for i, name in enumerate(evaluation.predictions["record_id"])}
     one_by_one = [
         AttentionExample(
-            kind=shown[name], record_id=name, words=_told(evaluation, place[name]), **vars(one)
+            kind=shown[name], record_id=name, words=told(evaluation, place[name]), **vars(one)
         )
         for name, one in found.shown.items()
     ]
@@ -301,6 +303,7 @@ def _neighbours(
     import numpy as np
 
     from ecgfast.report.contents import Example
+    from ecgfast.report.examples import told
 
     if evaluation is None or len(evaluation.record_ids) < 8:
         return []
@@ -318,7 +321,7 @@ def _neighbours(
         return Example(
             kind="neighbour",
             record_id=ids[i],
-            words=_told(evaluation, i),
+            words=told(evaluation, i),
             ecg=ecg,
             leads=records.leads,
             fs=records.fs,
@@ -334,97 +337,3 @@ def _neighbours(
         if len(some) > 1 and all(ids[i] in place for i in some):
             several.append([example(i) for i in some])
     return several
-
-
-def _told(evaluation: Evaluation, i: int) -> str:
-    """What is known of a record, for below its picture."""
-    import numpy as np
-
-    from ecgfast.report.words import quantity
-
-    found, facts = evaluation.predictions, evaluation.facts
-    name, unit = quantity(str(facts.get("label")))
-    parts = []
-    if facts["task"] == "multiclass":
-        parts.append(str(facts["classes"][int(found["label"][i])]))
-    elif "value" in found or facts["task"] == "regression":
-        parts.append(f"{name} {found.get('value', found['label'])[i]:.1f} {unit}".strip())
-    elif facts["task"] == "survival":
-        parts.append(_outcome(evaluation, i))
-    elif "label" in found:
-        parts.append(f"label {found['label'][i]:.0f}")
-    if "score" in found:
-        score = float(found["score"][i])
-        said = {"regression": f"predicted {score:.1f}", "survival": f"log hazard {score:.2f}"}
-        parts.append(said.get(facts["task"], f"score {score:.2f}"))
-    known = {k: float(found[k][i]) for k in ("sex", "age") if k in found}
-    people = []
-    if np.isfinite(known.get("sex", np.nan)):
-        people.append("male" if known["sex"] == 1 else "female")
-    if np.isfinite(known.get("age", np.nan)):
-        people.append(f"{known['age']:.0f} years")
-    return "; ".join([*parts, ", ".join(people)]).strip("; ")
-
-
-def _outcome(evaluation: Evaluation, i: int) -> str:
-    """When the event came, or how long there was none."""
-    found, told = evaluation.predictions, evaluation.facts["survival"]
-    unit = f" {told['unit']}" if told["unit"] else ""
-    if found["event"][i]:
-        return f"{told['event']} after {found['time'][i]:g}{unit}"
-    return f"followed for {found['time'][i]:g}{unit} without {told['event']}"
-
-
-def _choose(evaluation: Evaluation, count: int) -> list[tuple[str, str, str]]:
-    """Kind, record and words: the nearest and the furthest off; of classes, both in turn.
-
-    Of a hazard the highest and the lowest: of a time that was cut off nobody knows how far off.
-    """
-    import numpy as np
-
-    from ecgfast.report.words import quantity
-
-    found = evaluation.predictions
-    ids = [str(name) for name in found["record_id"]]
-    if not len(found.get("score", ())):
-        return [("typical", name, name) for name in ids[:count]]
-    label, score = np.asarray(found["label"], float), np.asarray(found["score"], float)
-    if evaluation.facts["task"] == "survival":
-        ranked = np.argsort(-score, kind="stable")
-        count = min(count, len(ranked) // 2)
-        ends = (("high", ranked[:count]), ("low", ranked[::-1][:count]))
-        return [(kind, ids[i], _told(evaluation, i)) for kind, some in ends for i in some]
-    order = np.argsort(np.abs(label - score), kind="stable")
-    count = min(count, len(order) // 2)
-    classes = evaluation.facts["task"] == "classification"
-    name, unit = quantity(str(evaluation.facts["label"]))
-    after = f" {unit}" if unit else ""
-
-    def words(i: int) -> str:
-        text = f"measured {name} {label[i]:.1f}{after}, predicted {score[i]:.1f}{after}"
-        if classes:
-            text = f"label {label[i]:.0f}, score {score[i]:.3f}"
-        known = {k: float(found[k][i]) for k in ("sex", "age") if k in found}
-        if np.isfinite(known.get("sex", np.nan)):
-            text += "; male" if known["sex"] == 1 else "; female"
-        if np.isfinite(known.get("age", np.nan)):
-            text += f", {known['age']:.0f} years"
-        return text
-
-    chosen = []
-    for kind, ranked in (("best", order), ("worst", order[::-1])):
-        if classes:
-            ranked = _in_turn(ranked, label)
-        chosen += [(kind, ids[i], words(i)) for i in ranked[:count]]
-    return chosen
-
-
-def _in_turn(order: Any, label: Any) -> Any:
-    """One of each class after the other, as long as there are both."""
-    import numpy as np
-
-    rank = np.empty(len(order))
-    for which in (1, 0):
-        mine = np.flatnonzero(label[order] == which)
-        rank[mine] = np.arange(len(mine)) + (0 if which else 0.5)
-    return order[np.argsort(rank, kind="stable")]

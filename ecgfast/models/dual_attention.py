@@ -317,6 +317,9 @@ class _OverLeads(nn.Module):
 
     def forward(self, tokens: Tensor, *, maps: bool = False) -> tuple[Tensor, Tensor | None]:
         x = tokens[0]
+        if maps and not len(x):  # of which torch gives no weights
+            nothing = x.new_zeros(0, HEADS, x.shape[1], x.shape[1])
+            return tokens, nothing[None]
         y, weights = self.attention(x, x, x, need_weights=maps, average_attn_weights=False)
         return y[None], weights[None].detach() if maps else None
 

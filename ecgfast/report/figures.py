@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ def _curve(label: Floats, score: Floats) -> tuple[Floats, Floats, Floats]:
     return tp, fp, curve.thresholds
 
 
+MOST_LETTERS = 48  # of a line of a legend
+
+
 @picture
 def roc(
     label: Floats,
@@ -58,7 +62,7 @@ def roc(
     if band is not None:
         at, lo, hi = band
         axis.fill_between(at, lo, hi, color=BLUE, alpha=0.18, linewidth=0, label="95 % band")
-    axis.plot(fpr, tpr, color=BLUE, label=area, drawstyle="default")
+    axis.plot(fpr, tpr, color=BLUE, label=fill(area, MOST_LETTERS), drawstyle="default")
     axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="chance")
     called = int((thresholds >= threshold).sum())
     axis.plot(
@@ -88,7 +92,7 @@ def precision_recall(
         np.append(precision[0], precision),
         where="pre",
         color=BLUE,
-        label=area,
+        label=fill(area, MOST_LETTERS),
     )
     share = float(np.mean(label))
     axis.axhline(

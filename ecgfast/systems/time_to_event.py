@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgfast import eval as scores
+from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
 from ecgfast.eval import follow_up
 from ecgfast.eval.survival_curves import check_lifelines, cut_points, median
@@ -115,10 +116,12 @@ def survival(
     """Rows of the table, and what the figures show; ``found`` gets times, events and risks.
 
     Raises:
+        DataError: Patients of the test part are known from training.
         ImportError: lifelines is missing.
         ValueError: A time has no sign, or a score is not finite.
     """
     followed(found)
+    _refuse_shared(asked, contract, found)
     ahead = outlook(asked, contract, found)
     task = contract.task or {}
     score, time, event, patient = (found[k] for k in ("score", "time", "event", "patient_id"))
@@ -166,3 +169,22 @@ def survival(
         "groups": {"cuts_from": ahead.cuts_from, **parted},
         "calibration": calibration,
     }
+
+
+def _refuse_shared(asked: Asked, contract: Contract, found: Found) -> None:
+    """A patient's follow-up is one: whose end was learned from one record says it of all others."""
+    if asked.split != "test":
+        return
+    run = asked.runs[0]
+    for path in set(stores_of(run, ())) & set(stores_of(run, asked.stores)):
+        manifest = open_store(path).manifest
+        learned = contract.trained_on.hold(manifest["record_id"].astype(str).to_numpy())
+        whose = manifest["patient_id"].astype(str).to_numpy()[learned]
+        both = np.isin(found["patient_id"], whose)
+        if both.any():
+            names = np.unique(found["patient_id"][both])
+            raise DataError(
+                f"error[contamination] {len(names)} patients of the test part have other records "
+                f"that were trained on (first: {names[0]}): split by patient (ecgfast split "
+                f"{path} --by patient) and train again, or score another part with --split"
+            )
