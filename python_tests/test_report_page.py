@@ -17,7 +17,9 @@ from ecgfast.cli.report import _trainings
 from ecgfast.config import LEADS
 from ecgfast.data.tables import read_table
 from ecgfast.report import Contents, DataCard, Evaluation, Example, Training, render
+from ecgfast.report import words as said_as
 from ecgfast.report.contents import read_json, read_training, read_yaml
+from ecgfast.transforms.recipes import recipe_named
 
 made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("report_fixture.py"))))
 SECTIONS = [
@@ -266,3 +268,16 @@ def test_broken_files_of_a_run_are_named(tmp_path):
 def test_a_run_is_called_what_it_is(tmp_path, config, titles):
     (tmp_path / "metrics.csv").write_text("step,epoch,loss\n1,0.1,0.5\n")
     assert [part.title for part in _trainings(tmp_path, config)] == titles
+
+
+def test_a_recipe_is_told_by_its_steps_and_a_stored_one_by_its_name():
+    signal = {"leads": ["I"], "fs": 500.0, "seconds": 10.0, "samples": 5000, "normalise": "none"}
+    facts = {"signal": signal, "recipe": recipe_named("dual_attention").to_dict()}
+    told = " ".join(said_as.contract(facts))
+    for step in ("Resample (fs 500", "Butterworth (order 5", "MedianBeat (samples 600", "Pad ("):
+        assert step in told
+    assert "No band-pass" not in told
+    stored = " ".join(said_as.contract({"signal": {**signal, "stored_recipe": "pclr"}}))
+    assert "as recipe pclr left them when they were stored" in stored
+    assert "in mV" not in stored
+    assert "in mV" in " ".join(said_as.contract({"signal": signal}))

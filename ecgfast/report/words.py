@@ -154,10 +154,21 @@ def contract(facts: Mapping[str, Any]) -> list[str]:
         return []
     leads = [str(name) for name in signal.get("leads", ())]
     seconds, fs = signal.get("seconds"), signal.get("fs")
+    stored, recipe = signal.get("stored_recipe"), facts.get("recipe")
+    unit = f"as recipe {stored} left them when they were stored" if stored else "in mV"
     lines = [
         f"{len(leads)} leads, chosen by name, in this order: {', '.join(leads)}.",
-        f"{plain(seconds)} s at {plain(fs)} Hz ({plain(signal.get('samples'))} samples), in mV.",
+        f"{plain(seconds)} s at {plain(fs)} Hz ({plain(signal.get('samples'))} samples), {unit}.",
     ]
+    refused = "A signal that differs in leads, rate, length or unit is refused, not adapted."
+    if isinstance(recipe, Mapping):
+        steps = [
+            f"{step.get('step')} ({plain({k: v for k, v in step.items() if k != 'step'})})"
+            for step in recipe.get("steps", ())
+            if isinstance(step, Mapping)
+        ]
+        then = ", then ".join(steps)
+        return [*lines, f"Prepared by recipe {plain(recipe.get('name'))}: {then}.", refused]
     if band := signal.get("band"):
         lines.append(
             f"Band-pass {plain(band[0])} to {plain(band[1])} Hz, zero phase (Butterworth, order 2, "
@@ -168,11 +179,10 @@ def contract(facts: Mapping[str, Any]) -> list[str]:
     notch = signal.get("notch")
     lines.append(f"Mains notch at {plain(notch)} Hz." if notch else "No mains notch.")
     kinds = {
-        "none": "No normalisation: millivolts are kept.",
+        "none": f"No {'further ' if stored else ''}normalisation: amplitudes are kept.",
         "lead": "Each lead of each record is brought to zero mean and unit variance.",
         "record": "Each record is divided by its root mean square.",
     }
     normalise = str(signal.get("normalise"))
     lines.append(kinds.get(normalise, f"Normalisation: {normalise}."))
-    lines.append("A signal that differs in leads, rate, length or unit is refused, not adapted.")
-    return lines
+    return [*lines, refused]
