@@ -217,7 +217,10 @@ def test_scale_travels_with_the_head():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [({"task": "rank"}, "classification or multiclass"), ({"loss": "l1"}, "mse, huber or rmse")],
+    [
+        ({"task": "rank"}, "one of regression, classification, multiclass, survival"),
+        ({"loss": "l1"}, "mse, huber or rmse"),
+    ],
 )
 def test_refuses(words, message):
     with pytest.raises(ValueError, match=message):

@@ -138,6 +138,35 @@ def test_a_blank_record_takes_no_part_in_training():
     torch.testing.assert_close(loss, want)
 
 
+def test_drawing_the_signal_beside_the_hazard():
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+    decoder = torch.nn.Sequential(torch.nn.Linear(3, 12), torch.nn.Unflatten(1, (2, 6)))
+    words = {"task": "survival", "optim": Optim(), "decoder": decoder, "reconstruction": 0.5}
+    half = torch.nn.Dropout(0.5)  # what the encoder sees; what is drawn is the record
+    method = Finetune(encoder, RiskHead(3, 2, 0.0), augment=half, **words)
+    told = {}
+    method.log_dict = told.update
+    ecg, label = torch.randn(8, 2, 6), drawn(8).float()
+    ecg[2, 1, 3:] = torch.nan
+    torch.manual_seed(1)
+    loss = method.training_step({"ecg": ecg, "label": label}, 0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        output, embeddings = method(half(ecg))
+    there = ecg.isfinite()
+    error = (decoder(embeddings) - ecg)[there].square().mean()
+    want = cox_loss_reference(output, label.abs(), label > 0)
+    torch.testing.assert_close(loss, want + 0.5 * error)
+    torch.testing.assert_close(told["reconstruction"], error.detach())
+    loss.backward()
+    assert all(p.grad is not None for p in method.parameters())
+    assert {id(p) for _, group in method.rates() for p in group} == set(
+        map(id, method.parameters())
+    )
+    assert set(method.kept()) == {"encoder", "head"}
+
+
 def test_words_that_do_not_go_together():
     with pytest.raises(ValueError, match="edges belong to task survival"):
         Task("regression", edges=EDGES)

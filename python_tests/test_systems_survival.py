@@ -170,6 +170,8 @@ def test_tables_that_say_nothing_are_refused(store, tmp_path, capsys, change, me
         (["--class_weight", "balanced"], "class_weight belongs to"),
         (["--task", "regression"], "event belongs to task=survival"),
         (["--dropout_at_test", "true"], "not of survival"),
+        (["--reconstruction", "1"], "the decoder belongs to dual_attention"),
+        (["--reconstruction", "1", "--freeze", "true"], "which freeze holds still"),
     ],
 )
 def test_words_that_do_not_go_together_are_refused(store, tmp_path, capsys, words, message):
@@ -184,6 +186,18 @@ def test_all_events_at_one_time_have_no_intervals(store, tmp_path, capsys):
     assert code == 3
     assert "intervals of time need two times" in said
     told(path, tmp_path / "cox")  # ties everywhere are no trouble to Cox's loss
+
+
+def test_the_published_fit_draws_the_signal_too(store, tmp_path):
+    words = ["--data.paths", f"[{store}]", "--signal.fs", "100", "--signal.seconds", "2"]
+    words += ["--signal.band", "[1, 30]", "--signal.normalise", "lead", "--fit.steps", "2"]
+    words += ["--encoder.net", "dual_attention", "--encoder.mode", "faithful"]
+    words += ["--fit.batch_size", "8", "--fit.progress", "false", "--fit.log_every", "1"]
+    main([*TIMED, *words, "--reconstruction", "1", "--fit.out", str(tmp_path / "run")])
+    log = pd.read_csv(tmp_path / "run/metrics.csv")
+    both = log["label_loss"] + log["reconstruction"]
+    np.testing.assert_allclose(log["loss"].dropna(), both.dropna(), rtol=1e-5)
+    assert ecgfast.load(tmp_path / "run").contract.model["arguments"]["mode"] == "faithful"
 
 
 def test_a_damaged_contract_is_refused(store, tmp_path):

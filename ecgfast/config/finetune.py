@@ -35,6 +35,9 @@ class Config(Labelled):
             of optim. All rates follow the schedule of optim.
         layer_decay: Factor of the learning rate from each stage of the encoder to the one below
             it; 1 moves all alike.
+        reconstruction: Weight of the squared error of the signal that a new decoder draws from the
+            embedding, beside the loss of the label; of dual_attention alone. Published for time to
+            heart failure: 1.
         augment: What training sees in place of a record; validation and test see the record.
         draw: Of a network for pages: alike draws training records as it draws all; anew as views
             say, and validation and test as it draws all. Of records that are pages already anew
@@ -57,6 +60,7 @@ class Config(Labelled):
     head_lr: float | None = None
     encoder_lr: float | None = None
     layer_decay: float = 1.0
+    reconstruction: float = 0.0
     augment: Augment = field(default_factory=Augment)
     draw: Literal["alike", "anew"] = "alike"
     views: PageViews = field(default_factory=PageViews)
@@ -73,6 +77,10 @@ class Config(Labelled):
             rate = getattr(self, name)
             if rate is not None and rate <= 0:
                 raise ValueError(f"{name} must be positive, got {rate}")
+        if not 0 <= self.reconstruction < float("inf"):
+            raise ValueError(f"reconstruction must be 0 or more, got {self.reconstruction}")
+        if self.freeze and self.reconstruction:
+            raise ValueError("reconstruction moves the encoder, which freeze holds still")
         if self.freeze and self.layer_decay != 1:
             raise ValueError("layer_decay moves the encoder, which freeze holds still")
         if self.freeze and (self.freeze_steps or self.encoder_lr is not None):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgfast.config import Optim
+from ecgfast.losses.alignment import reconstruction_loss
 from ecgfast.methods.task import Kind, Loss, Task, survival
 from ecgfast.methods.views import blank
 from ecgfast.train.method import Method
@@ -43,6 +44,9 @@ class Finetune(Method):
         head_lr: Learning rate of the head, where it is not that of ``optim``.
         encoder_lr: That of the encoder, or of its last stage. Both follow the schedule of the run.
         augment: What training sees in place of a record; None: the record.
+        decoder: ``(N, D) -> (N, L, T)``, draws the record from its embedding, all of it whatever
+            the encoder sees; None draws nothing. It is not kept.
+        reconstruction: Weight of its squared error beside the loss of the label.
         optim: How the parameters move.
     """
 
@@ -65,6 +69,8 @@ class Finetune(Method):
         head_lr: float | None = None,
         encoder_lr: float | None = None,
         augment: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        reconstruction: float = 0.0,
         optim: Optim,
     ) -> None:
         super().__init__(optim)
@@ -87,6 +93,8 @@ class Finetune(Method):
         self.head_lr = head_lr
         self.encoder_lr = encoder_lr
         self.augment = augment
+        self.decoder = decoder
+        self.reconstruction = reconstruction
 
     @property
     def frozen(self) -> bool:
@@ -109,7 +117,8 @@ class Finetune(Method):
         last = self.layer_decay if self.encoder_lr is None else self.encoder_lr / self.optim.lr
         if base == last == self.layer_decay == 1.0:
             return super().rates()
-        head = [p for p in self.head.parameters() if p.requires_grad]
+        above = [self.head] if self.decoder is None else [self.head, self.decoder]
+        head = [p for part in above for p in part.parameters() if p.requires_grad]
         encoder: Any = self.encoder
         stages = [encoder] if self.layer_decay == 1.0 else reversed(encoder.stages())
         below = [[p for p in stage.parameters() if p.requires_grad] for stage in stages]
@@ -136,11 +145,15 @@ class Finetune(Method):
         if self.freeze_steps:  # the phase depends on the step alone: a run that resumes is in it
             self._settle()
         ecg = batch["ecg"] if self.augment is None else self.augment(batch["ecg"])
-        output, _ = self(ecg)
+        output, embeddings = self(ecg)
         label = _labels(batch)
         loss: Tensor = self.task(output, label, self._scale)
-        labelled = (~label.isnan()).float().mean()
-        self.log_dict({"loss": loss.detach(), "labelled": labelled})
+        told = {"labelled": (~label.isnan()).float().mean()}
+        if self.decoder is not None:
+            error = reconstruction_loss(self.decoder(embeddings), batch["ecg"])
+            told |= {"label_loss": loss.detach(), "reconstruction": error.detach()}
+            loss = loss + self.reconstruction * error
+        self.log_dict({"loss": loss.detach(), **told})
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

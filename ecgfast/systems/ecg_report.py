@@ -11,15 +11,12 @@ from ecgfast.data.source import Source
 from ecgfast.data.with_texts import WithTexts
 from ecgfast.losses.alignment import AlignmentLoss
 from ecgfast.methods.ecg_report import ECGReport
-from ecgfast.models.dual_attention import DualAttentionDecoder
-from ecgfast.systems.parts import make_encoder, prepared, settled_recipe
+from ecgfast.systems.parts import make_decoder, make_encoder, settled_recipe
 from ecgfast.systems.texts import of_records, text_encoder, texts_of
 from ecgfast.systems.views import make_projector, make_run, open_records
 from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run, say
 from ecgfast.transforms.leads import LeadSubsets
-from ecgfast.transforms.recipes import recipe_named
-from ecgfast.transforms.signal import OneRecord
 
 
 def build(config: Config) -> Run:
@@ -31,17 +28,7 @@ def build(config: Config) -> Run:
     if config.align != "none":
         dataset, about = _with_texts(source, config.text)
     encoder, model = make_encoder(config.encoder, signal, recipe)
-    decoder = None
-    if config.reconstruction:
-        name = signal.recipe or signal.stored_recipe
-        scaled = bool(name) and OneRecord(recipe_named(name)).units != "mV"
-        if signal.normalise != "lead" and not scaled:
-            raise RunError(
-                "error[decoder] the decoder draws leads of zero mean and unit variance, and the "
-                "prepared signals are in mV: --signal.normalise lead, or --reconstruction 0",
-                code=2,
-            )
-        decoder = DualAttentionDecoder(prepared(signal, recipe)[1], encoder.embedding_dim)
+    decoder = make_decoder(encoder, signal, recipe) if config.reconstruction else None
     projectors: dict[str, nn.Module] | None = None
     alignment = loss = None
     if config.align != "none":

@@ -12,10 +12,18 @@ from torch import nn
 from ecgfast.config.finetune import Config
 from ecgfast.data.sampler import StepSampler, StratifiedSampler
 from ecgfast.methods.finetune import Finetune
+from ecgfast.models.dual_attention import DualAttentionDecoder
 from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.systems.labelled import Learner, learner, run_of
-from ecgfast.systems.parts import ENCODERS, HEADS, AnyEncoder, from_description, preparation
+from ecgfast.systems.parts import (
+    ENCODERS,
+    HEADS,
+    AnyEncoder,
+    from_description,
+    make_decoder,
+    preparation,
+)
 from ecgfast.systems.views import page_faults, page_views, views_of
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_weights
 from ecgfast.train.contract import Contract, ContractError
@@ -53,6 +61,8 @@ def build(config: Config) -> Run:
         head_lr=config.head_lr,
         encoder_lr=config.encoder_lr,
         augment=_augment(config, who),
+        decoder=_decoder(config, who),
+        reconstruction=config.reconstruction,
         optim=config.optim,
     )
     seed = config.fit.seed
@@ -60,6 +70,12 @@ def build(config: Config) -> Run:
         strata = (who.labels > 0).astype(np.int64)
         return run_of(who, method, lambda size: partial(StratifiedSampler, strata, size, seed=seed))
     return run_of(who, method, lambda size: partial(StepSampler, len(who.train), size, seed=seed))
+
+
+def _decoder(config: Config, who: Learner) -> DualAttentionDecoder | None:
+    if not config.reconstruction:
+        return None
+    return make_decoder(who.encoder, who.config.signal, who.recipe)
 
 
 def _augment(config: Config, who: Learner) -> nn.Module | None:

@@ -16,7 +16,7 @@ from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
 from ecgfast.models.conv_vae import ConvVAE
-from ecgfast.models.dual_attention import LEADS, DualAttention
+from ecgfast.models.dual_attention import LEADS, DualAttention, DualAttentionDecoder
 from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.models.pretrained import load_pretrained
@@ -84,6 +84,31 @@ def make_encoder(
     except ValueError as error:
         raise RunError(f"error[encoder] {error}", code=2) from error
     return made, {"class": name, "arguments": {**words, "embedding_dim": made.embedding_dim}}
+
+
+def make_decoder(
+    encoder: AnyEncoder, signal: Signal, recipe: dict[str, Any] | None
+) -> DualAttentionDecoder:
+    """What draws the prepared signal from an embedding.
+
+    Raises:
+        RunError: The network has no decoder, or the signal is not what it draws.
+    """
+    if not isinstance(encoder, DualAttention):
+        raise RunError(
+            f"error[decoder] the decoder belongs to dual_attention, and the network is a "
+            f"{type(encoder).__name__}: --reconstruction 0",
+            code=2,
+        )
+    name = signal.recipe or signal.stored_recipe
+    scaled = bool(name) and OneRecord(recipe_named(name)).units != "mV"
+    if signal.normalise != "lead" and not scaled:
+        raise RunError(
+            "error[decoder] the decoder draws leads of zero mean and unit variance, and the "
+            "prepared signals are in mV: --signal.normalise lead, or --reconstruction 0",
+            code=2,
+        )
+    return DualAttentionDecoder(prepared(signal, recipe)[1], encoder.embedding_dim)
 
 
 def make_page_encoder(
