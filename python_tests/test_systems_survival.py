@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import ecgfast
 from ecgfast.cli import main
+from ecgfast.cli.parser import RECIPES
 from ecgfast.config import Signal
 from ecgfast.data.source import open_source
-from ecgfast.data.synthetic import write_cohort
+from ecgfast.data.synthetic import make_cohort, write_cohort
 from ecgfast.systems.predict import predict
 from ecgfast.train.contract import ContractError
 
@@ -138,6 +140,14 @@ def test_an_unknown_event_leaves_the_record_out(tmp_path, store):
     assert batch["label"].tolist() == pytest.approx(with_event.labels()[[0, 5]].tolist())
 
 
+def test_an_event_written_as_text_is_the_number_that_it_says(tmp_path, store):
+    path = changed(store, tmp_path / "other", lambda t: t.__setitem__("sex", t["sex"].astype(str)))
+    words = {"signal": SIGNAL, "patients": 0, "label": "age", "event": "sex"}
+    ours, numbers = (open_source([str(p)], ("train",), **words) for p in (path, store))
+    assert (numbers.labels() > 0).any()
+    assert ours.labels().tolist() == numbers.labels().tolist()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -178,6 +188,14 @@ def test_words_that_do_not_go_together_are_refused(store, tmp_path, capsys, word
     code, said = fails(capsys, store, tmp_path / "run", *words)
     assert code == 2
     assert message in said
+
+
+def test_the_cohort_of_the_recipe_has_events_in_every_part():
+    """`finetune --config survival` alone must train on SYNTHETIC records and have a test."""
+    words = yaml.safe_load((RECIPES / "finetune/survival.yaml").read_text())
+    _, columns = make_cohort(words["data"]["patients"], signal=Signal(fs=50, seconds=0.2), seed=0)
+    events = pd.DataFrame(columns).groupby("split")[words["event"]].sum()
+    assert (events[["train", "val", "test"]] >= 5).all()
 
 
 def test_all_events_at_one_time_have_no_intervals(store, tmp_path, capsys):

@@ -248,7 +248,7 @@ def timed(source: Source, event: str) -> Source:
     column = pd.to_numeric(source.table[event], errors="coerce")
     asked = source.table[event].notna().to_numpy()
     kept = source.take(np.flatnonzero(asked))
-    happened, time = column[asked].to_numpy(), kept.table[label].to_numpy(np.float64)
+    happened, time = column[asked].to_numpy(np.float64), kept.table[label].to_numpy(np.float64)
     names = kept.table["record_id"].to_numpy()
     for what, values, right, want in (
         (event, kept.table[event].to_numpy(), np.isin(happened, (0, 1)), "0 (censored) or 1"),
@@ -263,7 +263,7 @@ def timed(source: Source, event: str) -> Source:
             )
     if not len(kept):
         raise DataError(f"error[event] none of {len(source)} records has a value in {event!r}")
-    kept = replace(kept, event=event)
+    kept = replace(kept, event=event, table=kept.table.assign(**{event: happened}))  # "1" is 1
     labels = kept.labels().astype(np.float32)
     return replace(kept, dataset=Joined(kept.dataset.parts, kept.dataset.keep, labels))
 
