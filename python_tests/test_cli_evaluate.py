@@ -90,6 +90,14 @@ def fails(capsys, *words) -> tuple[int, str]:
     return left.value.code, capsys.readouterr().err
 
 
+def test_horizons_of_another_task_are_refused(store, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "regression")
+    code, said = fails(capsys, "evaluate", run, "--store", store, "--horizons", 365)
+    assert code == 2
+    assert "horizons are of a time to an event, and" in said
+    assert "does regression: leave --horizons out" in said
+
+
 def test_a_regression_gets_numbers_with_intervals(store, tmp_path, capsys):
     run = make_run(tmp_path / "run", "regression")
     copy = tmp_path / "copy.json"

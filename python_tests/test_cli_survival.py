@@ -257,10 +257,11 @@ def test_patients_that_were_trained_on_are_no_test(runs, store, capsys):
         moved = table["split"].eq("test") & several & last
         table.loc[moved, "record_id"] += "-new"
         table.to_parquet(manifest)
-        with pytest.raises(SystemExit) as left:
-            evaluate(runs["cox"])
+        for words in ((), ("--store", f"{store}/../{store.name}/")):  # by another name, too
+            with pytest.raises(SystemExit) as left:
+                evaluate(runs["cox"], *words)
+            said = capsys.readouterr().err
+            assert left.value.code == 3
+            assert "patients of the test part have other records that were trained on" in said
     finally:
         manifest.write_bytes(kept)
-    said = capsys.readouterr().err
-    assert left.value.code == 3
-    assert "patients of the test part have other records that were trained on" in said

@@ -57,9 +57,15 @@ def evaluate(asked: Asked) -> tuple[Facts, Found]:
     Raises:
         ContractError: A run is damaged, or runs do not answer the same question.
         DataError: There are no such records, or the run was trained on them.
-        ValueError: A column makes no groups.
+        ValueError: A column makes no groups, or horizons are asked of another task than survival.
     """
     contract = load_contract(asked.runs[0])
+    if asked.horizons and (contract.task or {}).get("kind") != "survival":
+        raise ValueError(
+            f"horizons are of a time to an event, and {asked.runs[0]} "
+            f"{'has no head' if contract.task is None else 'does ' + contract.task['kind']}: "
+            "leave --horizons out"
+        )
     stores = stores_of(asked.runs[0], asked.stores)
     known = columns_of(stores)
     order = asked.order or next((name for name in ORDERS if name in known), "")

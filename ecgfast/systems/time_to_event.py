@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ecgfast.data.records import DataError
 from ecgfast.eval import follow_up
 from ecgfast.eval.survival_curves import check_lifelines, cut_points, median
 from ecgfast.systems.scored import Asked, Facts, Found, config_of, predict_part, stores_of
+from ecgfast.train.checkpoint import load_contract
 from ecgfast.train.contract import Contract
 
 UNITS = {"day": "days", "week": "weeks", "month": "months", "year": "years"}
@@ -121,7 +123,7 @@ def survival(
         ValueError: A time has no sign, or a score is not finite.
     """
     followed(found)
-    _refuse_shared(asked, contract, found)
+    _refuse_shared(asked, found)
     ahead = outlook(asked, contract, found)
     task = contract.task or {}
     score, time, event, patient = (found[k] for k in ("score", "time", "event", "patient_id"))
@@ -171,14 +173,18 @@ def survival(
     }
 
 
-def _refuse_shared(asked: Asked, contract: Contract, found: Found) -> None:
+def _refuse_shared(asked: Asked, found: Found) -> None:
     """A patient's follow-up is one: whose end was learned from one record says it of all others."""
     if asked.split != "test":
         return
-    run = asked.runs[0]
-    for path in set(stores_of(run, ())) & set(stores_of(run, asked.stores)):
+    scored = {Path(path).resolve() for path in stores_of(asked.runs[0], asked.stores)}
+    own = {(run, Path(path).resolve()) for run in asked.runs for path in stores_of(run, ())}
+    for run, path in sorted(own):
+        if path not in scored:
+            continue
         manifest = open_store(path).manifest
-        learned = contract.trained_on.hold(manifest["record_id"].astype(str).to_numpy())
+        ids = manifest["record_id"].astype(str).to_numpy()
+        learned = load_contract(run).trained_on.hold(ids)
         whose = manifest["patient_id"].astype(str).to_numpy()[learned]
         both = np.isin(found["patient_id"], whose)
         if both.any():
