@@ -102,6 +102,14 @@ def test_a_batch_with_hardly_a_text_has_a_finite_loss_and_a_gradient(kind, count
     assert count or not torch.stack(parts).any()
 
 
+def test_a_rank_without_a_text_gives_the_temperature_a_gradient_too():
+    """Without, DistributedDataParallel waits for it for ever."""
+    ecg, texts = (one.requires_grad_() for one in rows())
+    loss = AlignmentLoss()
+    loss(ecg, texts, valid=torch.zeros(N, dtype=torch.bool)).alignment.backward()
+    assert [p.grad for p in loss.parameters()] == [0]
+
+
 def test_the_guard_is_vicreg_without_invariance_and_sees_a_collapse():
     ecg, texts = rows()
     valid = torch.arange(N) > 2

@@ -98,6 +98,8 @@ class AlignmentLoss(nn.Module):
         ecg, texts = ecg.index_select(0, kept), texts.index_select(0, kept)
         labels, groups = (None if one is None else one[kept] for one in ids)
         guard = alignment = nothing
+        if self.info_nce is not None:
+            alignment = alignment + 0 * self.info_nce.log_scale  # ranks wait for its gradient, too
         if len(kept) and self.info_nce is not None:
             alignment = alignment + self.info_nce(ecg, texts, labels=labels, groups=groups)
         elif len(kept):
