@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from ecgfast.data.records import DataError
-from ecgfast.data.reports import of_codes, of_reports, read_statements
+from ecgfast.data.reports import of_codes, of_reports, read_prompts, read_statements
 from python_tests.conftest import shared_data
 
 STATEMENTS = {"NORM": "normal : normal ECG", "IMI": "infarct : inferior", "SR": "rhythm : sinus"}
@@ -52,6 +54,18 @@ def test_reports_are_one_text_each():
     assert found.phrases == [(("sinus rhythm normal", 1.0),), (), (), ()]
     with pytest.raises(DataError, match="row 1 has a report of 30000 letters"):
         of_reports(["fine", "x" * 30000])
+
+
+def test_a_packed_table_is_not_unpacked(tmp_path):
+    path = tmp_path / "prompts.csv.gz"
+    path.write_bytes(gzip.compress(b"class,prompt\na,b\n"))
+    with pytest.raises(DataError, match=r"prompts\.csv\.gz: .*class and prompt is needed"):
+        read_prompts(path)
+    with path.open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    for read in (read_prompts, read_statements):
+        with pytest.raises(DataError, match="it has 67108865 bytes, 67108864 are allowed"):
+            read(path)
 
 
 def test_statements_need_their_columns(tmp_path):

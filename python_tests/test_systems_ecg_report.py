@@ -268,6 +268,8 @@ def test_a_contract_that_lies_of_its_alignment_is_refused(run, tmp_path):
         ({"ecg_projector": None}, "ecg_projector is of type NoneType"),
         ({"text": whole["alignment"]["text"] | {"dim": 5}}, "projectors do not fit"),
         ({"text": whole["alignment"]["text"] | {"name": ["x"]}}, "name is of type list"),
+        ({"text": whole["alignment"]["text"] | {"unlikely": float("nan")}}, "unlikely nan of 0"),
+        ({"text": whole["alignment"]["text"] | {"max_tokens": 2**40}}, "max_tokens 1099511627776"),
     ):
         path.write_text(json.dumps(whole | {"alignment": whole["alignment"] | change}))
         with pytest.raises(ContractError, match=message):

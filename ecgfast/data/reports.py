@@ -14,7 +14,7 @@ from ecgfast.data.records import DataError
 
 Phrases = tuple[tuple[str, float], ...]  # texts and their weights, which add up to 1
 MOST_LETTERS = 20_000  # of a report
-MOST_PROMPTS = 64 << 20  # bytes
+MOST_PROMPTS = 64 << 20  # bytes of prompts, or of statements
 STATEMENT = ("Statement Category", "SCP-ECG Statement Description")
 
 
@@ -52,7 +52,7 @@ def read_statements(path: str | Path) -> dict[str, str]:
 
 def _statements(path: str | Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = _read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(f"error[statements] {path} cannot be read: {error}") from error
     if absent := [name for name in STATEMENT if name not in table]:
@@ -61,6 +61,14 @@ def _statements(path: str | Path) -> pd.DataFrame:
             "scp_statements.csv, or a table with its columns"
         )
     return table
+
+
+def _read_csv(path: str | Path) -> pd.DataFrame:
+    """As text; nothing is fetched or unpacked, so that a small file stays small."""
+    size = Path(path).stat().st_size
+    if size > MOST_PROMPTS:
+        raise ValueError(f"it has {size} bytes, {MOST_PROMPTS} are allowed")
+    return pd.read_csv(Path(path), dtype=str, keep_default_na=False, compression=None)
 
 
 def read_superclasses(path: str | Path) -> dict[str, str]:
@@ -84,9 +92,7 @@ def read_prompts(path: str | Path) -> dict[str, list[str]]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MOST_PROMPTS:
-            raise ValueError(f"it has {path.stat().st_size} bytes, {MOST_PROMPTS} are allowed")
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = _read_csv(path)
         if absent := {"class", "prompt"} - set(table):
             raise ValueError(f"it has no column {', '.join(sorted(absent))}")
         cells = [[" ".join(text.split()) for text in table[n]] for n in ("class", "prompt")]

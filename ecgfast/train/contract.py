@@ -318,6 +318,11 @@ def _alignment(found: Any) -> dict[str, Any] | None:
     for key, kind in kinds.items():
         _expect(text[key], kind, f"alignment.text.{key}")
     text["unlikely"] = float(_expect(text["unlikely"], (int, float), "alignment.text.unlikely"))
+    if not 0 <= text["unlikely"] <= 100 or not 2 <= text["max_tokens"] <= MOST:
+        raise ValueError(
+            f"alignment.text has unlikely {text['unlikely']:g} of 0 to 100, and max_tokens "
+            f"{text['max_tokens']} of 2 to {MOST}"
+        )
     dims = {projector["arguments"].get("projection_dim") for projector in projectors.values()}
     if (
         len(dims) > 1
