@@ -223,6 +223,10 @@ def test_runs_that_cannot_are_refused(store, run, tmp_path, capsys):
 
 def test_words_that_cannot_be_are_refused(store, run, tmp_path, capsys):
     assert refused("zero-shot", run, "--bootstrap", 0) == 2
+    assert refused("zero-shot", run, "--batch-size", 0) == 2
+    assert refused("zero-shot", run, "--device", "nosuch") == 4
+    assert "--device nosuch is not to be had here" in capsys.readouterr().err
+    assert refused("embed-text", store, "--out", tmp_path / "a.safetensors", "--device", "no") == 4
     assert refused("zero-shot", run, "--column", "codes") == 3
     assert "no column codes of SCP codes" in capsys.readouterr().err
     assert refused("zero-shot", run, "--statements", tmp_path / "none.csv") == 3

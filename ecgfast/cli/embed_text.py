@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
+from ecgfast.cli.predict import check_device
 
 
 def options(parser: Parser) -> None:
@@ -54,6 +55,7 @@ def run(words: Namespace) -> None:
         raise Fail(2, f"error: --unlikely must lie in [0, 100], got {words.unlikely:g}")
     if words.max_tokens < 2:
         raise Fail(2, f"error: --max_tokens must be 2 or more, got {words.max_tokens}")
+    check_device(words.device)
     from ecgfast.systems.texts import embed_texts, text_encoder
 
     encoder = text_encoder(

@@ -96,14 +96,19 @@ def check_using(words: Namespace) -> None:
     """Refuses what no command can do."""
     if words.batch_size < 1 or words.workers < 0:
         raise Fail(2, "error: --batch-size must be 1 or more and --workers not negative")
+    check_device(words.device)
+
+
+def check_device(device: str) -> None:
+    """Refuses what torch does not know, or what is not here."""
     import torch
 
     try:
-        if words.device != "auto":
-            torch.zeros(1, device=words.device)
+        if device != "auto":
+            torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         first = str(error).splitlines()[0][:160]
-        raise Fail(4, f"error: --device {words.device} is not to be had here: {first}") from None
+        raise Fail(4, f"error: --device {device} is not to be had here: {first}") from None
 
 
 def progress(

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
-from ecgfast.cli.predict import print_columns
+from ecgfast.cli.predict import check_using, print_columns
 
 
 def options(parser: Parser) -> None:
@@ -42,7 +42,7 @@ def options(parser: Parser) -> None:
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws of patients (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
-    parser.add_argument("--batch_size", type=int, default=64, help="records at a time (64)")
+    parser.add_argument("--batch-size", type=int, default=64, help="records at a time (64)")
     parser.add_argument("--workers", type=int, default=0, help="processes that load records")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda (default: cpu)")
     parser.add_argument("--out", type=str, default="", help="folder; RUN/zero-shot-SPLIT if empty")
@@ -50,9 +50,10 @@ def options(parser: Parser) -> None:
 
 def run(words: Namespace) -> None:
     """Scores, writes metrics.json and zero_shot.csv, and prints tables."""
-    for name in ("bootstrap", "batch_size", "least"):
+    for name in ("bootstrap", "least"):
         if words[name] < 1:
             raise Fail(2, f"error: --{name} must be 1 or more, got {words[name]}")
+    check_using(words)
     from ecgfast.systems.zero_shot import Asked, zero_shot
 
     started = time.perf_counter()
