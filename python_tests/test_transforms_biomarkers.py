@@ -13,6 +13,7 @@ from ecgfast.data.synthetic import make_cohort
 from ecgfast.data.synthetic_patients import WAVES, draw_records
 from ecgfast.transforms import biomarkers as module
 from ecgfast.transforms.biomarkers import BIOMARKERS, biomarkers
+from ecgfast.transforms.delineate import delineate
 from python_tests.conftest import shared_data
 
 FS = 500.0
@@ -204,6 +205,11 @@ def test_what_needs_an_absent_lead_is_missing_and_the_rest_is_there(cohort):
         assert np.isnan(got[name]).all(), name
     for name in ("heart_rate", "qrs_duration", "qrs_axis"):
         assert np.isfinite(got[name]).all(), name
+
+
+def test_a_beat_without_a_qrs_has_no_waves():
+    flat = np.zeros((12, 550))
+    assert np.isnan(delineate(flat, (flat, flat), before=200, rr=1.0)).all()
 
 
 def test_noise_has_no_waves():

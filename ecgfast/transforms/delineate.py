@@ -80,6 +80,8 @@ def _qrs(beat: Floats, before: int) -> tuple[float, float]:
     first, last = before - round(QRS_SPAN[0] * FS), before + round(QRS_SPAN[1] * FS)
     core = slope[before - round(0.06 * FS) : before + round(0.06 * FS)]
     top = float(core.max())
+    if not top > 0:
+        return NAN, NAN
     floor = float(np.quantile(slope[first : last + round(0.1 * FS)], 0.1))
     steep = np.flatnonzero(core > 0.3 * top) + before - round(0.06 * FS)
     quiet = round(QUIET * FS)
