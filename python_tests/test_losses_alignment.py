@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from ecgfast.losses import AlignmentLoss, VICRegLoss, reconstruction_loss
+from python_tests.ranks import load, two_ranks
 
 N, P = 12, 5
-SCRIPT = Path(__file__).parent / "two_ranks_alignment.py"
 
 
 def rows(seed=0, n=N):
@@ -160,22 +155,12 @@ def test_reconstruction_counts_what_was_recorded_alone():
 
 @pytest.mark.parametrize("kind", ["infonce", "cosine"])
 def test_two_ranks_have_the_gradient_of_one(tmp_path, kind):
-    out = tmp_path / "out.pt"
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(out), kind]
-    processes = [
-        subprocess.Popen(words, env={**os.environ, "RANK": rank, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    found = torch.load(out, weights_only=True)
-
-    spec = importlib.util.spec_from_file_location("two_ranks_alignment", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load("two_ranks_alignment")
     network = script.Model(kind, False)
     loss = network(*script.batch())
     loss.backward()
-    torch.testing.assert_close(found["losses"], loss.detach().expand(2), rtol=1e-6, atol=0)
-    for name, parameter in network.named_parameters():
-        wanted = parameter.grad
-        torch.testing.assert_close(found["gradients"][name], wanted, rtol=1e-5, atol=1e-7)
+    for found in two_ranks("two_ranks_alignment", tmp_path, kind):
+        torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-6, atol=0)
+        for name, parameter in network.named_parameters():
+            wanted = parameter.grad
+            torch.testing.assert_close(found["gradients"][name], wanted, rtol=1e-5, atol=1e-7)

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -17,8 +11,7 @@ from ecgfast.losses.memory import CrossBatchMemory, Ring
 from ecgfast.losses.triplet import TripletLoss
 from ecgfast.miners.extreme import BatchHard
 from ecgfast.ops._pairs import all_pairs, relations
-
-SCRIPT = Path(__file__).parent / "two_ranks_memory.py"
+from python_tests.ranks import load, two_ranks
 
 
 class Softmax(nn.Module):
@@ -212,18 +205,8 @@ def test_compiles_without_a_graph_break():
 
 
 def test_two_ranks_are_one_process(tmp_path):
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(tmp_path / "out")]
-    processes = [
-        subprocess.Popen([*words, rank], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    found = [torch.load(tmp_path / f"out{rank}", weights_only=True) for rank in "01"]
-
-    spec = importlib.util.spec_from_file_location("two_ranks_memory", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    expected = script.run(slice(None))
+    found = two_ranks("two_ranks_memory", tmp_path)
+    expected = load("two_ranks_memory").train(slice(None))
     for rank in found:
         assert set(rank) == set(expected)
         for name in expected:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from pytorch_metric_learning import distances
@@ -15,8 +9,7 @@ from pytorch_metric_learning import losses as peer
 
 from ecgfast.losses.pairs import AllPairsMarginLoss, AllTripletsLoss, ContrastiveLoss
 from ecgfast.ops import all_triplets, contrastive, margin_all
-
-SCRIPT = Path(__file__).parent / "two_ranks_pairs.py"
+from python_tests.ranks import load, two_ranks
 
 PATTERNS = {
     "pairs": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4],
@@ -124,21 +117,9 @@ def test_margin_and_its_beta_are_what_pytorch_metric_learning_says(
     assert_same(found, wanted)
 
 
-def run_ranks(tmp_path):
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(tmp_path / "out.pt")]
-    processes = [
-        subprocess.Popen(words, env={**os.environ, "RANK": rank, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    return torch.load(tmp_path / "out.pt", weights_only=True)
-
-
 def test_two_ranks_are_one_process_on_the_whole_batch(tmp_path):
-    found = run_ranks(tmp_path)
-    spec = importlib.util.spec_from_file_location("two_ranks_pairs", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    found = two_ranks("two_ranks_pairs", tmp_path)[0]
+    script = load("two_ranks_pairs")
     names = set()
     for name, loss in script.losses(False):
         model = script.Model(loss).double()

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 
 from ecgfast.losses import CoxLoss
 from ecgfast.ops import cox_loss
-
-SCRIPT = Path(__file__).with_name("two_ranks_cox.py")
+from python_tests.ranks import load, two_ranks
 
 
 def test_a_row_without_a_time_takes_no_part():
@@ -34,22 +27,13 @@ def test_a_row_without_a_time_takes_no_part():
 
 
 def test_two_ranks_have_the_gradient_of_one(tmp_path):
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(tmp_path / "out.pt")]
-    processes = [
-        subprocess.Popen(words, env={**os.environ, "RANK": rank, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    found = torch.load(tmp_path / "out.pt", weights_only=True)
-
-    spec = importlib.util.spec_from_file_location("two_ranks_cox", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load("two_ranks_cox")
     network, (x, time, event) = script.model(), script.batch()
     known = ~time.isnan()
     loss = cox_loss(network(x[known])[:, 0], time[known], event[known])
     loss.backward()
-    torch.testing.assert_close(found["losses"], loss.detach().expand(2), rtol=1e-10, atol=0)
     largest = max(parameter.grad.abs().max() for parameter in network.parameters())
-    for name, parameter in network.named_parameters():
-        assert (found["gradients"][name] - parameter.grad).abs().max() <= 1e-10 * largest
+    for found in two_ranks("two_ranks_cox", tmp_path):
+        torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-10, atol=0)
+        for name, parameter in network.named_parameters():
+            assert (found["gradients"][name] - parameter.grad).abs().max() <= 1e-10 * largest

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from pytorch_metric_learning import losses
 
 from ecgfast.losses.vicreg import VICRegLoss
-
-SCRIPT = Path(__file__).parent / "two_ranks_vicreg.py"
+from python_tests.ranks import load, two_ranks
 
 
 def draw(n=9, d=5, dtype=torch.float64, seed=0):
@@ -123,24 +116,15 @@ def test_compiles_without_a_graph_break():
 
 
 def test_two_ranks_have_the_gradient_of_one(tmp_path):
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(tmp_path / "out.pt")]
-    processes = [
-        subprocess.Popen(words, env={**os.environ, "RANK": rank, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    found = torch.load(tmp_path / "out.pt", weights_only=True)
-
-    spec = importlib.util.spec_from_file_location("two_ranks_vicreg", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load("two_ranks_vicreg")
     network = script.model()
     loss = VICRegLoss()(*(network(view) for view in script.batch()))
     loss.backward()
-    torch.testing.assert_close(found["losses"], loss.detach().expand(2), rtol=1e-10, atol=0)
     largest = max(parameter.grad.abs().max() for parameter in network.parameters())
-    for name, parameter in network.named_parameters():  # a shift of all rows changes nothing
-        assert (found["gradients"][name] - parameter.grad).abs().max() <= 1e-10 * largest
+    for found in two_ranks("two_ranks_vicreg", tmp_path):
+        torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-10, atol=0)
+        for name, parameter in network.named_parameters():  # a shift of all rows changes nothing
+            assert (found["gradients"][name] - parameter.grad).abs().max() <= 1e-10 * largest
 
 
 @pytest.mark.parametrize(

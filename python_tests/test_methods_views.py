@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -23,8 +17,8 @@ from ecgfast.models.heads import Projector
 from ecgfast.ops.augment import AugmentSpec
 from ecgfast.testing import make_ecg
 from ecgfast.transforms.augment import Augment
+from python_tests.ranks import load, two_ranks
 
-SCRIPT = Path(__file__).parent / "two_ranks_views.py"
 METHODS = ["simclr", "cmsc", "pclr", "vicreg"]
 PATIENTS = torch.tensor([70, 80, 90, 70, 60, 50])  # 0 and 3 are of one patient
 PAIRED = torch.tensor([70, 80, 90, 70, 80, 90])
@@ -234,13 +228,8 @@ def test_similarity_is_the_mean_of_cosines():
 
 
 def test_two_ranks_are_one_process(tmp_path):
-    words = [sys.executable, "-P", str(SCRIPT), str(tmp_path / "store"), str(tmp_path / "out")]
-    ranks = [subprocess.Popen(words, env={**os.environ, "RANK": rank}) for rank in ("0", "1")]
-    assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
-    every = torch.load(tmp_path / "out", weights_only=True)
-    spec = importlib.util.spec_from_file_location("two_ranks_views", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    every = two_ranks("two_ranks_views", tmp_path)[0]
+    script = load("two_ranks_views")
     for name in METHODS:
         found = every[name]
         method, whole = script.whole(name)

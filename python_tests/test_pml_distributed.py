@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from ecgfast.pml import losses, miners
 from ecgfast.pml.utils import distributed
+from python_tests.ranks import load, two_ranks
 
-SCRIPT = Path(__file__).parent / "two_ranks_pml.py"
-_spec = importlib.util.spec_from_file_location("two_ranks_pml", SCRIPT)
-script = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(script)
+script = load("two_ranks_pml")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What each of two ranks found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    words = [sys.executable, "-P", str(SCRIPT), str(folder / "store"), str(folder / "out")]
-    processes = [
-        subprocess.Popen([*words, rank], env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for rank in "01"
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
-    return [torch.load(folder / f"out{rank}", weights_only=True) for rank in "01"]
+    return two_ranks("two_ranks_pml", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", list(script.CASES))

@@ -1,9 +1,6 @@
-"""One of two ranks: losses of ecgfast.pml over the rows of both, and their gradients, to a file."""
+"""One of two ranks: losses of ecgfast.pml over the rows of both, and their gradients."""
 
 from __future__ import annotations
-
-import os
-import sys
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -82,10 +79,7 @@ def case(name, wrapper=DistributedLossWrapper, package=losses):
     return {"value": value.detach(), "gradient": model[0].weight.grad, "found": found}
 
 
-def main(store, out, rank):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=int(rank), world_size=2
-    )
+def run(rank):
     every = {name: case(name) for name in CASES}
     every["memory"], memory = {**every["memory"], "found": {}}, every["memory"]["found"]
 
@@ -93,10 +87,4 @@ def main(store, out, rank):
     from pytorch_metric_learning.utils.distributed import DistributedLossWrapper as Peer
 
     peer = case("NTXentLoss efficient", Peer, theirs)
-    torch.save(every | {"memory": every["memory"] | memory, "peer": peer}, out + rank)
-    torch.distributed.barrier()  # who leaves first must not take the other with it
-    os._exit(0)  # DDP keeps gloo's threads, which can abort a Python that is taken down
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    return every | {"memory": every["memory"] | memory, "peer": peer}
