@@ -221,12 +221,26 @@ def test_runs_that_cannot_are_refused(store, run, tmp_path, capsys):
     main(["zero-shot", str(tmp_path / "exported"), str(store), "--bootstrap", "20"])
 
 
+def test_a_configuration_that_is_none_is_refused(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for content in ("data: null\n", "text: 5\n", "[1, 2", "- 1\n"):
+        (folder / "config.yaml").write_text(content)
+        for verb in ("zero-shot", "evaluate"):
+            assert refused(verb, folder) == 3
+            assert f"error[contract] {folder / 'config.yaml'}" in capsys.readouterr().err
+
+
 def test_words_that_cannot_be_are_refused(store, run, tmp_path, capsys):
     assert refused("zero-shot", run, "--bootstrap", 0) == 2
     assert refused("zero-shot", run, "--batch-size", 0) == 2
     assert refused("zero-shot", run, "--device", "nosuch") == 4
     assert "--device nosuch is not to be had here" in capsys.readouterr().err
     assert refused("embed-text", store, "--out", tmp_path / "a.safetensors", "--device", "no") == 4
+    (tmp_path / "file").write_text("mine")
+    assert refused("zero-shot", run, "--out", tmp_path / "file") == 3
+    assert "file: File exists" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
     assert refused("zero-shot", run, "--column", "codes") == 3
     assert "no column codes of SCP codes" in capsys.readouterr().err
     assert refused("zero-shot", run, "--statements", tmp_path / "none.csv") == 3

@@ -17,6 +17,7 @@ from ecgfast.eval.serial import LEAST_VISITS, longest
 from ecgfast.eval.subgroups import Cut, Grouping, counts, grouping
 from ecgfast.systems.comparisons import comparisons
 from ecgfast.systems.layouts import layout_rows
+from ecgfast.systems.model import configured
 from ecgfast.systems.scored import (
     LEVEL,
     Asked,
@@ -24,7 +25,6 @@ from ecgfast.systems.scored import (
     Found,
     classes_of,
     columns_of,
-    config_of,
     predict_part,
     refuse_seen,
     stores_of,
@@ -92,7 +92,7 @@ def evaluate(asked: Asked) -> tuple[Facts, Found]:
     trained = stores_of(asked.runs[0], ())
     facts["trained_from"] = trained
     if task is not None and asked.stores and trained and set(trained) != set(asked.stores):
-        facts["shift"] = shift(contract, trained, config_of(asked.runs[0]), found)
+        facts["shift"] = shift(contract, trained, configured(asked.runs[0]), found)
     return facts, found
 
 

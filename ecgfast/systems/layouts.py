@@ -7,7 +7,8 @@ from typing import Any
 
 from ecgfast import eval as scores
 from ecgfast.systems.comparisons import differences_of
-from ecgfast.systems.scored import Asked, Facts, Found, config_of, predict_part
+from ecgfast.systems.model import configured
+from ecgfast.systems.scored import Asked, Facts, Found, predict_part
 from ecgfast.train.contract import Contract, ContractError
 
 DRAWN = "has learned from pictures of pages: there is nothing to draw; leave --layouts out"
@@ -94,12 +95,12 @@ def _metrics(asked: Asked, facts: Facts, found: Found) -> list[dict[str, Any]]:
 
 def _trained(run: str, own: str) -> tuple[set[str], set[str]]:
     """Layouts that fine-tuning drew, and those that the pretraining before it drew."""
-    config = config_of(run)
+    config = configured(run)
     if "label" not in config:  # a pretraining
         return set(), _views(config)
     tuned = _views(config) if config.get("draw") == "anew" else {own}
     init = str(config.get("init") or "")
-    return tuned, _views(config_of(init)) if init else set()
+    return tuned, _views(configured(init)) if init else set()
 
 
 def _views(config: dict[str, Any]) -> set[str]:

@@ -221,6 +221,9 @@ def configured(folder: str | Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
+        for name in ("data", "text"):
+            if not isinstance(content.get(name, {}), dict):
+                raise ValueError(f"{name} holds a {type(content[name]).__name__}, not settings")
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise ContractError(f"error[contract] {path}: {error}") from error
     return content

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from ecgfast.data.page_store import open_store
@@ -16,6 +14,7 @@ from ecgfast.data.records import DataError
 from ecgfast.data.synthetic import KNOWN
 from ecgfast.eval import threshold_at_sensitivity
 from ecgfast.eval.subgroups import Cut
+from ecgfast.systems.model import configured
 from ecgfast.systems.predict import EXTRA, predict_ensemble
 
 LEVEL = 0.95
@@ -72,7 +71,7 @@ class Asked:
 
 def stores_of(run: str, named: Sequence[str]) -> list[str]:
     """Those that were named, or else those that the run was trained from."""
-    return list(named) or [str(p) for p in config_of(run).get("data", {}).get("paths") or ()]
+    return list(named) or [str(p) for p in configured(run).get("data", {}).get("paths") or ()]
 
 
 def columns_of(stores: Sequence[str]) -> list[str]:
@@ -81,13 +80,6 @@ def columns_of(stores: Sequence[str]) -> list[str]:
         return ["record_id", "patient_id", *KNOWN, "split"]
     first, *others = [list(open_store(path).manifest.columns) for path in stores]
     return [name for name in first if all(name in other for other in others)]
-
-
-def config_of(run: str) -> dict[str, Any]:
-    """What config.yaml of a run says; empty if there is none."""
-    path = Path(run) / "config.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
 
 
 def predict_part(
@@ -104,7 +96,7 @@ def predict_part(
         runs,
         stores,
         splits=(split,) if isinstance(split, str) else tuple(split),
-        patients=int(config_of(runs[0]).get("data", {}).get("patients") or 400),
+        patients=int(configured(runs[0]).get("data", {}).get("patients") or 400),
         workers=asked.workers,
         layout=layout,
         extra=tuple(dict.fromkeys([*EXTRA, *cut, *asked.keep, *([order] if order else [])])),
@@ -138,7 +130,7 @@ def thresholds_of(
     if asked.threshold is not None:
         told = {"threshold": asked.threshold, "threshold_from": "given"}
         return told, [asked.threshold] * len(runs)
-    part = str(config_of(runs[0]).get("validation") or "val")
+    part = str(configured(runs[0]).get("validation") or "val")
     why = f"one half: {part} is what is scored"
     if part != asked.split:
         try:

@@ -15,7 +15,8 @@ from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
 from ecgfast.eval import follow_up
 from ecgfast.eval.survival_curves import check_lifelines, cut_points, median
-from ecgfast.systems.scored import Asked, Facts, Found, config_of, predict_part, stores_of
+from ecgfast.systems.model import configured
+from ecgfast.systems.scored import Asked, Facts, Found, predict_part, stores_of
 from ecgfast.train.checkpoint import load_contract
 from ecgfast.train.contract import Contract
 
@@ -74,7 +75,7 @@ def outlook(asked: Asked, contract: Contract, found: Found) -> Outlook:
     """
     check_lifelines()
     run, task = asked.runs[0], contract.task or {}
-    config, own = config_of(run), stores_of(run, ())
+    config, own = configured(run), stores_of(run, ())
     edges = task.get("edges")
     data = config.get("data") or {}
     parts = tuple(data.get("splits") or ("train",))
