@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -219,6 +220,14 @@ def test_runs_that_cannot_are_refused(store, run, tmp_path, capsys):
     main(["export", str(run), "--out", str(tmp_path / "exported")])
     assert (tmp_path / "exported" / "text_projector.safetensors").exists()
     main(["zero-shot", str(tmp_path / "exported"), str(store), "--bootstrap", "20"])
+
+
+def test_a_run_without_a_projector_is_refused(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/text_projector.safetensors").unlink()
+    assert refused("zero-shot", tmp_path / "run") == 3
+    said = capsys.readouterr().err
+    assert re.search("no .*text_projector.safetensors, which .* copy the whole folder again", said)
 
 
 def test_a_configuration_that_is_none_is_refused(run, tmp_path, capsys):

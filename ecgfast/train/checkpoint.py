@@ -125,7 +125,10 @@ def load_weights(
 ) -> Match:
     """As load_encoder, of one file; with a contract its hash must be right."""
     if not path.is_file():
-        raise ContractError(f"error[contract] there is no {path}")
+        raise ContractError(
+            f"error[contract] there is no {path}, which belongs to the run: copy the whole folder "
+            "again"
+        )
     if path.stat().st_size > MAX_WEIGHTS:
         raise ContractError(f"error[contract] {path} has more than {MAX_WEIGHTS} bytes")
     found = _sha256(path)
