@@ -125,7 +125,7 @@ def test_a_share_of_the_patients_keeps_the_share_of_events(store):
     assert abs((half.labels() > 0).mean() - (source.labels() > 0).mean()) < 0.1
 
 
-def test_an_unknown_event_leaves_the_record_out(tmp_path, store):
+def test_an_unknown_event_leaves_the_record_out_and_says_so(tmp_path, store, capsys):
     path = changed(
         store, tmp_path / "other", lambda t: t.__setitem__("sex", t["sex"].astype(float))
     )
@@ -135,7 +135,12 @@ def test_an_unknown_event_leaves_the_record_out(tmp_path, store):
     words = {"signal": SIGNAL, "patients": 0, "label": "age"}
     with_event = open_source([str(path)], ("all", "test"), event="sex", **words)
     everyone = open_source([str(path)], ("all", "test"), **words)
-    assert len(everyone) - len(with_event) == 3
+    assert len(everyone) - len(with_event) == with_event.unseen == 3
+    told(path, tmp_path / "run", steps=1)
+    train = table["split"].iloc[:3].eq("train").sum()
+    assert train
+    said = f"note: {train} records of the training part have age and are left out: nothing is"
+    assert said in capsys.readouterr().out
     batch = with_event.dataset.batch([0, 5])
     assert batch["label"].tolist() == pytest.approx(with_event.labels()[[0, 5]].tolist())
 

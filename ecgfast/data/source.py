@@ -118,6 +118,7 @@ class Source:
         pages: What each store of pages holds. ``ecg`` is then a page (C, H, W) uint8, without gain.
         event: The column that says of which records the label, a time, is that of the event. Labels
             are then signed: the time where the event was seen, minus the time where it was not.
+        unseen: How many records were left out because nobody knows of the event.
     """
 
     dataset: Joined
@@ -129,6 +130,7 @@ class Source:
     unknown: dict[str, int] = field(default_factory=dict)
     pages: dict[str, PageFit] = field(default_factory=dict)
     event: str | None = None
+    unseen: int = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -263,7 +265,8 @@ def timed(source: Source, event: str) -> Source:
             )
     if not len(kept):
         raise DataError(f"error[event] none of {len(source)} records has a value in {event!r}")
-    kept = replace(kept, event=event, table=kept.table.assign(**{event: happened}))  # "1" is 1
+    table = kept.table.assign(**{event: happened})  # "1" is 1
+    kept = replace(kept, event=event, table=table, unseen=len(source) - len(kept))
     labels = kept.labels().astype(np.float32)
     return replace(kept, dataset=Joined(kept.dataset.parts, kept.dataset.keep, labels))
 

@@ -105,6 +105,7 @@ def learner(config: C) -> Learner:
     chosen = start is None
     classes = () if config.task == "multiclass" else None
     train = _open(config, data.splits, classes, limit=data.limit)
+    _say_unseen(train, "training")
     described = _described(config, start)
     check_source(train, signal, chosen=chosen, model=described)
     if train.pages and start is None and signal.recipe:
@@ -131,6 +132,7 @@ def learner(config: C) -> Learner:
         if config.half != "all":
             validation = _not_empty(validation.half(config.half), config, "validation part")
         _say_unknown(validation, config)
+        _say_unseen(validation, "validation")
         if config.task == "survival":
             _check_events(config, validation.labels(), "validation")
             _check_apart(config, train, validation)
@@ -451,6 +453,14 @@ def _say_few(config: Labelled, train: Source, labels: NDArray[np.float64]) -> No
         say(
             f"note: {len(few)} of {len(classes)} classes of {config.label} have fewer than {FEW} "
             f"training patients: {', '.join(few[:8])}{more}"
+        )
+
+
+def _say_unseen(source: Source, part: str) -> None:
+    if source.unseen:
+        say(
+            f"note: {source.unseen} records of the {part} part have {source.label} and are left "
+            f"out: nothing is known of their {source.event}"
         )
 
 
