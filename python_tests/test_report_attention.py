@@ -110,6 +110,11 @@ def svgs(page):
     ]
 
 
+def test_a_record_without_a_score_is_no_extreme():
+    found = {"record_id": np.array(list("abcd")), "score": np.array([np.nan, 2.0, 1.0, np.inf])}
+    assert extremes(found) == {"b": "highest score", "c": "lowest score"}
+
+
 def test_the_report_shows_leads_and_time(run):
     main(["report", str(run), "--examples", "1"])
     page = (run / "report.html").read_text()

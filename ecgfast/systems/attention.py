@@ -146,7 +146,9 @@ def extremes(predictions: Mapping[str, NDArray[Any]], count: int = 2) -> dict[st
     score = predictions.get("score")
     if score is None or not len(score):
         return {}
-    order = np.argsort(np.asarray(score, np.float64), kind="stable")
+    values = np.asarray(score, np.float64)
+    order = np.argsort(values, kind="stable")
+    order = order[np.isfinite(values[order])]  # what is not a number is not the highest
     count = min(count, len(order) // 2)
     ids = np.asarray(predictions["record_id"]).astype(str)
     high, low = order[::-1][:count], order[:count]
