@@ -28,6 +28,7 @@ from ecgfast.systems.predict import predict
 
 SEEDS = range(5)
 CLASSES = ("NORM", "STTC", "CD", "MI", "HYP")
+COLUMNS = tuple(name.lower() for name in CLASSES)
 STEPS = os.environ.get("STEPS", "200")
 ARMS = {  # what pretraining is told; random weights are those of one step at a rate of nothing
     "random": ["--fit.steps", "1", "--optim.lr", "1e-12"],
@@ -109,14 +110,14 @@ def probed(out: Path, arm: str, seed: int) -> dict[str, float]:
 
     run, store = out / f"{arm}-{seed}", out / f"store-{seed}"
     parts = [
-        predict(run, store, splits=splits, extra=CLASSES)
+        predict(run, store, splits=splits, extra=COLUMNS)
         for splits in (("train", "val"), ("test",))
     ]
     train, test = (part["embedding"].astype(np.float64) for part in parts)
     mean, sd = train.mean(axis=0), train.std(axis=0) + 1e-9
     found = {}
     for name in CLASSES:
-        mine, theirs = (np.asarray(part[name], np.float64) for part in parts)
+        mine, theirs = (np.asarray(part[name.lower()], np.float64) for part in parts)
         probe = linear_probe((train - mean) / sd, mine, parts[0]["patient_id"], classes=True)
         found[name] = float(roc_auc_score(theirs, probe.score((test - mean) / sd)))
     return found

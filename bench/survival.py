@@ -6,6 +6,7 @@ part. So a seed has two splits, and the seeds share nobody. Pretraining is on ot
 
     stores   the cohorts and their halves, and the records to pretrain on
     runs     of each of ARMS a pretraining a seed, where it has one, and a fit a half
+    probes   of each of ARMS that has a pretraining, Cox's model on its frozen embeddings
     table    C-index by arm, the mean over seeds [95 % interval by Student], and paired differences
 
 Stages skip what is there, so `runs` may run twice side by side with other SEEDS or ARMS. Settings
@@ -44,6 +45,7 @@ STEPS = os.environ.get("STEPS", "250")  # of a pretraining
 FIT_STEPS = os.environ.get("FIT_STEPS", "60")
 RECIPE = "dual_attention"
 BLOCK = 256  # records prepared at a time
+COMPONENTS = 32  # of embeddings
 TIMED = {"label": "hf_days", "event": "hf_event"}
 
 NETS = {"xresnet101": ["--encoder.net", "xresnet101", "--encoder.width", "16"]}
@@ -54,12 +56,13 @@ PRETRAININGS = {
     "draw": ["ecg-report", "--align", "none", "--fit.batch_size", "64"],
     "published": ["ecg-report", "--config", "published", "--fit.batch_size", "64"],
     "vae": ["vae", "--fit.batch_size", "64"],
+    "random": ["ecg-report", "--align", "none", "--fit.batch_size", "64", "--optim.lr", "1e-12"],
 }
 
 
 def main() -> None:
     out, stage = Path(sys.argv[1]), sys.argv[2]
-    {"stores": stores, "runs": runs, "table": table}[stage](out)
+    {"stores": stores, "runs": runs, "probes": probes, "table": table}[stage](out)
 
 
 def signal_words() -> list[str]:
@@ -137,7 +140,8 @@ def pretrained(out: Path, arm: str, seed: str) -> Path | None:
         return None
     path = out / f"pre-{arm}-{seed}"
     if not (path / "contract.json").exists():
-        how = ["--data.splits", "[train]", "--fit.steps", STEPS, "--fit.seed", seed]
+        steps = "1" if arm == "random" else STEPS
+        how = ["--data.splits", "[train]", "--fit.steps", steps, "--fit.seed", seed]
         how += ["--data.paths", f"[{out / 'pretrain'}]", "--fit.progress", "false"]
         ecgfast(["pretrain", *PRETRAININGS[arm], *signal_words(), *how, "--fit.out", str(path)])
     return path
@@ -147,8 +151,9 @@ def fit(out: Path, arm: str, seed: str, half: int, start: Path | None) -> None:
     path, store = out / f"fit-{arm}-{seed}-{half}", out / f"cohort-{seed}-{half}"
     if (path / "test.json").exists():
         return
-    if arm == "biomarkers":
-        write(path, *biomarker_hazards(out, seed, half))
+    if arm in ("biomarkers", "known"):
+        hazards = biomarker_hazards if arm == "biomarkers" else known_hazards
+        write(path, *hazards(out, seed, half))
         return
     words = ["finetune", "--config", "survival", "--data.paths", f"[{store}]"]
     words += ["--label", TIMED["label"], "--event", TIMED["event"], "--fit.steps", FIT_STEPS]
@@ -162,10 +167,47 @@ def fit(out: Path, arm: str, seed: str, half: int, start: Path | None) -> None:
     write(path, found["score"], np.abs(found["label"]), found["label"] > 0)
 
 
+def probes(out: Path) -> None:
+    """Cox's model on the leading components of embeddings; the encoder saw none of these people."""
+    for seed in SEEDS:
+        for arm in ARMS:
+            start = pretrained(out, arm, seed)
+            if start is None or (out / f"probe-{arm}-{seed}-1" / "test.json").exists():
+                continue
+            found = predict(
+                start, out / f"cohort-{seed}", splits=("train",), extra=tuple(TIMED.values())
+            )
+            for half in (0, 1):
+                table = pd.read_parquet(out / f"cohort-{seed}-{half}" / "manifest.parquet")
+                table = table.set_index("record_id").loc[found["record_id"]]
+                train = (table["split"] != "test").to_numpy()
+                time, event = (table[name].to_numpy() for name in TIMED.values())
+                x = found["embedding"].astype(np.float64)
+                x = (x - x[train].mean(axis=0)) / (x[train].std(axis=0) + 1e-9)
+                axes = np.linalg.svd(x[train], full_matrices=False)[2][:COMPONENTS]
+                columns = {f"pc{i}": column for i, column in enumerate(axes @ x.T)}
+                learned = {name: column[train] for name, column in columns.items()}
+                model = fit_cox(learned, time[train], event[train], seed=int(seed))
+                hazard = model.log_hazard({n: column[~train] for n, column in columns.items()})
+                path = out / f"probe-{arm}-{seed}-{half}"
+                write(path, hazard, time[~train], event[~train] == 1)
+
+
 def write(path: Path, hazard: Any, time: Any, event: Any) -> None:
     facts = {"c_index": c_index(hazard, time, event), "events": int(event.sum())}
     path.mkdir(exist_ok=True)
     (path / "test.json").write_text(json.dumps(facts | {"records": len(time)}))
+
+
+def known_hazards(out: Path, seed: str, half: int) -> tuple[Any, Any, Any]:
+    """Of the numbers that the cohort's hazard is made of (docs/synthetic.md)."""
+    table = pd.read_parquet(out / f"cohort-{seed}-{half}" / "manifest.parquet")
+    table = table[table["split"] == "test"]
+    weak = ((63 - table["lvef"]) / 12).clip(0, 3)
+    hazard = 0.9 * np.log(table["mpcwp"]) / 0.4724 + 0.6 * weak + 0.4 * table["af"]
+    hazard += 0.2 * table["hypertension"] + 0.3 * table["infarct"]
+    hazard += 0.35 * (table["age"] - 63) / 14
+    return hazard.to_numpy(), table["hf_days"].to_numpy(), table["hf_event"].to_numpy() == 1
 
 
 def biomarker_hazards(out: Path, seed: str, half: int) -> tuple[Any, Any, Any]:
@@ -188,23 +230,22 @@ def biomarker_hazards(out: Path, seed: str, half: int) -> tuple[Any, Any, Any]:
 
 
 def table(out: Path) -> None:
-    found: dict[str, dict[str, float]] = {}
-    events = records = 0
-    for path in sorted(out.glob("fit-*-0/test.json")):
-        arm, seed, _ = path.parent.name.removeprefix("fit-").rsplit("-", 2)
-        other = path.parent.with_name(f"fit-{arm}-{seed}-1") / "test.json"
-        if other.exists():
-            both = [json.loads(p.read_text()) for p in (path, other)]
-            found.setdefault(arm, {})[seed] = float(np.mean([one["c_index"] for one in both]))
-            events = sum(one["events"] for one in both)
-            records = sum(one["records"] for one in both)
-    print(f"SYNTHETIC: a seed {records} records with about {events} events, two halves\n")
-    print("| arm | seeds | C-index | above none |\n|---|---|---|---|")
-    for arm, by_seed in found.items():
-        base = found.get("none", {})
-        shared = [s for s in by_seed if s in base and arm != "none"]
-        gain = interval([by_seed[s] - base[s] for s in shared], sign="+")
-        print(f"| {arm} | {len(by_seed)} | {interval(by_seed.values())} | {gain} |")
+    for how, title in (("fit", "All of the network trained"), ("probe", "Frozen embeddings")):
+        found: dict[str, dict[str, float]] = {}
+        for path in sorted(out.glob(f"{how}-*-0/test.json")):
+            arm, seed, _ = path.parent.name.removeprefix(f"{how}-").rsplit("-", 2)
+            other = path.parent.with_name(f"{how}-{arm}-{seed}-1") / "test.json"
+            if other.exists():
+                both = [json.loads(p.read_text())["c_index"] for p in (path, other)]
+                found.setdefault(arm, {})[seed] = float(np.mean(both))
+        base = found.get("none" if how == "fit" else "random", {})
+        print(f"| {title} | seeds | C-index | above the first |\n|---|---|---|---|")
+        for arm in sorted(found, key=lambda name: found[name] is not base):
+            by_seed = found[arm]
+            gain = [by_seed[s] - base[s] for s in by_seed if s in base and by_seed is not base]
+            cells = len(by_seed), interval(by_seed.values()), interval(gain, sign="+")
+            print(f"| {arm} | " + " | ".join(map(str, cells)) + " |")
+        print()
 
 
 def interval(values: Any, sign: str = "") -> str:
