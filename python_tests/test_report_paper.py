@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecgfast.config import LEADS
-from ecgfast.report.paper import ecg_page
+from ecgfast.report.paper import beat_page, ecg_page, fitting_page
 
 draw = ecg_page.__wrapped__  # the figure, before it becomes an image
 
@@ -73,3 +73,27 @@ def test_a_long_record_is_cut_and_says_so():
     figure = draw(np.zeros((1, 7500)), ("II",), 250.0, title="x", synthetic=False)
     assert any("first 10 s of 30 s" in t.get_text() for t in figure.axes[0].texts)
     assert figure.get_figwidth() * 25.4 == pytest.approx(14 + 250 + 4)
+
+
+def test_a_beat_is_drawn_whole_in_every_lead():
+    ecg = np.random.default_rng(0).normal(size=(12, 608))
+    ecg[3, 100:120] = np.nan
+    figure = beat_page.__wrapped__(ecg, LEADS, 500.0, title="a beat", synthetic=True)
+    names = [axis.get_title(loc="left") for axis in figure.axes]
+    assert names[:4] == ["I", "aVR", "V1", "V4"]
+    assert sorted(names) == sorted(LEADS)
+    for axis, name in zip(figure.axes, names, strict=True):
+        time, values = axis.lines[0].get_data()
+        lead = ecg[LEADS.index(name)]
+        assert time[-1] == pytest.approx(1000 * 607 / 500)
+        np.testing.assert_allclose(np.diff(values), np.diff(lead))
+    assert "SYNTHETIC" in figure.get_label()
+    two = beat_page.__wrapped__(ecg[:2], ("I", "II"), 500.0, title="two", synthetic=False)
+    assert len(two.axes) == 2
+
+
+def test_a_page_of_paper_takes_records_of_two_and_a_half_seconds():
+    words = {"title": "a record", "synthetic": False}
+    short, long = np.zeros((12, 249)), np.zeros((12, 250))
+    assert fitting_page(short, LEADS, 100.0, **words) == beat_page(short, LEADS, 100.0, **words)
+    assert fitting_page(long, LEADS, 100.0, **words) == ecg_page(long, LEADS, 100.0, **words)

@@ -16,7 +16,7 @@ from ecgfast.report.classes import confusion_of_classes, roc_of_each
 from ecgfast.report.contents import Contents, Evaluation, Training
 from ecgfast.report.learning import learning_curves
 from ecgfast.report.maps import embedding_map
-from ecgfast.report.paper import ecg_page
+from ecgfast.report.paper import fitting_page
 from ecgfast.report.seen import seen_page
 from ecgfast.report.strips import strips
 from ecgfast.report.style import Picture
@@ -387,7 +387,7 @@ def _examples(contents: Contents) -> list[dict[str, Any]]:
             "kind": example.kind,
             "record_id": example.record_id,
             "words": example.words,
-            "picture": ecg_page(
+            "picture": fitting_page(
                 example.ecg,
                 example.leads,
                 example.fs,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from ecgfast.report.style import INK, ORANGE, Floats, picture
+from ecgfast.report.style import INK, ORANGE, WHOLE, Floats, Picture, blank, picture
 
 SPEED, GAIN = 25.0, 10.0  # mm/s, mm/mV
 TWELVE = (
@@ -19,6 +19,7 @@ TWELVE = (
 )
 RHYTHM = "II"
 LONGEST = 10.0  # seconds on one page
+SHORTEST = 2.5  # seconds: four leads share a row of a page
 ROW, HEAD, FOOT, LEFT, RIGHT = 28.0, 11.0, 8.0, 14.0, 4.0  # mm
 THIN, THICK = "#F8D3D0", "#EDA9A4"
 
@@ -41,6 +42,36 @@ def ecg_page(
     if ecg.shape[1] / fs > LONGEST:
         words += f"   first {LONGEST:g} s of {ecg.shape[1] / fs:g} s"
     draw_page(axis, ecg, leads, fs, head=headline, foot=words, synthetic=synthetic)
+    return figure
+
+
+def fitting_page(
+    ecg: Floats, leads: tuple[str, ...], fs: float, *, title: str, synthetic: bool
+) -> Picture:
+    """A page of paper, or of a record that is too short to share rows a beat of each lead."""
+    draw = ecg_page if ecg.shape[1] / fs >= SHORTEST else beat_page
+    return draw(ecg, leads, fs, title=title, synthetic=synthetic)
+
+
+@picture
+def beat_page(
+    ecg: Floats, leads: tuple[str, ...], fs: float, *, title: str, synthetic: bool
+) -> Figure:
+    """Each lead of a median beat, or of another short record, whole; all on one scale.
+
+    Such records may have been normalised, so that there is no scale in mV.
+    """
+    rows = _rows(leads, rhythm=False)
+    figure = blank(title, synthetic, WHOLE, 0.9 + 0.9 * len(rows))
+    axes = figure.subplots(len(rows), len(rows[0]), sharex=True, sharey=True, squeeze=False)
+    centred = ecg - np.nanmedian(np.where(np.isfinite(ecg), ecg, 0.0), axis=1, keepdims=True)
+    for axis, name in zip(axes.flat, (name for row in rows for name in row), strict=True):
+        time = 1000 * np.arange(ecg.shape[1]) / fs
+        axis.plot(time, centred[leads.index(name)], color=INK, linewidth=0.9)
+        axis.set_title(name, loc="left", fontsize=8, fontweight="bold", pad=2)
+        axis.set(yticks=[])
+    for axis in axes[-1]:
+        axis.set_xlabel("ms", labelpad=1)
     return figure
 
 

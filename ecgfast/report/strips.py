@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ SECONDS = 2.5
 APART_MV = 0.4
 PAPER = "#F5D5D1"
 LONGEST_NAME = 24
+MOST_LETTERS = 30  # of a line below a record
 
 
 @picture
@@ -54,5 +56,6 @@ def strips(examples: Sequence[Example], *, title: str, synthetic: bool) -> Figur
         short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         head = "query" if not place else f"neighbour {place}"
         axis.set_title(f"{head}: {short}", loc="left", fontweight="bold" if not place else None)
-        axis.set_xlabel(example.words.replace("; ", "\n"), fontsize=7.5, loc="left")
+        lines = [fill(line, MOST_LETTERS) for line in example.words.split("; ")]
+        axis.set_xlabel("\n".join(lines), fontsize=7.5, loc="left")
     return figure
