@@ -87,6 +87,25 @@ class Projector(nn.Module):
         return projections
 
 
+class OrderHead(nn.Linear):
+    """From the embedding of a clip to logits of its frames' orders, ``(N, D) -> (N, F!)``.
+
+    One linear layer, as published for EchoCLR (Holste et al., Commun Med 2024): what it tells apart
+    must lie in the embedding itself.
+
+    Args:
+        embedding_dim: D.
+        frames: F.
+
+    Example:
+        >>> OrderHead(512, 4)(torch.zeros(2, 512)).shape
+        torch.Size([2, 24])
+    """
+
+    def __init__(self, embedding_dim: int, frames: int) -> None:
+        super().__init__(embedding_dim, math.factorial(frames))
+
+
 class Head(nn.Module):
     """From an embedding to a value or a logit, ``(N, D) -> (N, outputs)``.
 
