@@ -47,6 +47,7 @@ class Projector(nn.Module):
         hidden: Width of the layers between.
         layers: How many linear layers; 0 hands embeddings on (P must be D), 1 is one linear map.
         batch_norm: After each layer but the last, before the ReLU; these have no bias then.
+        last_bias: Whether the last layer has a bias.
 
     Example:
         >>> Projector(128, 64, hidden=128, layers=2)(torch.zeros(4, 128)).shape
@@ -61,6 +62,7 @@ class Projector(nn.Module):
         hidden: int,
         layers: int = 2,
         batch_norm: bool = False,
+        last_bias: bool = True,
     ) -> None:
         super().__init__()
         if min(embedding_dim, projection_dim, hidden) < 1 or layers < 0:
@@ -78,7 +80,7 @@ class Projector(nn.Module):
         for before, after in itertools.pairwise(sizes[:-1]):
             parts.append(nn.Linear(before, after, bias=not batch_norm))
             parts += [nn.BatchNorm1d(after)] * batch_norm + [nn.ReLU(inplace=True)]
-        parts += [nn.Linear(sizes[-2], sizes[-1])] if layers else []
+        parts += [nn.Linear(sizes[-2], sizes[-1], bias=last_bias)] if layers else []
         self.layers = nn.Sequential(*parts)
 
     def forward(self, embeddings: Tensor) -> Tensor:

@@ -117,7 +117,9 @@ def _faults(config: ViewsConfig) -> ImageAugmentSpec:
         raise RunError(f"error[views] {error} (--views)", code=2) from error
 
 
-def make_projector(config: ProjectorConfig, embedding_dim: int) -> Projector:
+def make_projector(
+    config: ProjectorConfig, embedding_dim: int, *, last_bias: bool = True
+) -> Projector:
     """What the loss sees embeddings through."""
     return Projector(
         embedding_dim,
@@ -125,6 +127,7 @@ def make_projector(config: ProjectorConfig, embedding_dim: int) -> Projector:
         hidden=config.hidden or embedding_dim,
         layers=config.layers,
         batch_norm=config.batch_norm,
+        last_bias=last_bias,
     )
 
 
