@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ecgfast.data.records import DataError, Issue, Page, bad
-from ecgfast.data.sources import Item, with_ids
+from ecgfast.data.sources import Item, whole_file, with_ids
 
 FORMS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 SUFFIXES = (*FORMS, ".pdf")
@@ -115,7 +115,7 @@ def read_image(root: Path, path: str, reading: ImageReading) -> Page:
     Raises:
         BadRecord: With the issue that says why it cannot be read.
     """
-    raw = _bytes(root, path, reading.most_bytes)
+    raw = whole_file(root, path, reading.most_bytes)
     try:
         if raw[:1024].lstrip().startswith(b"%PDF-"):
             pixels, issues = _read_pdf(raw, reading)
@@ -133,22 +133,6 @@ def read_image(root: Path, path: str, reading: ImageReading) -> Page:
         raise bad("blank_page", f"{text}another page of the file (--page N)?")
     digest = hashlib.sha256(raw).hexdigest()
     return Page(pixels, form, issues=issues, source_sha256=digest)
-
-
-def _bytes(root: Path, path: str, most: int) -> bytes:
-    file = root / path
-    if not file.is_file():
-        raise bad("missing_file", "it is no file, or a link to nowhere", place=path)
-    if not file.resolve().is_relative_to(root.resolve()):
-        raise bad("unsafe_path", f"a link out of {root.name}", place=path)
-    with file.open("rb") as opened:
-        raw = opened.read(most + 1)
-    if len(raw) > most:
-        size = file.stat().st_size
-        raise bad("size_limit", f"{size} bytes, {most} are read", count=size, total=most)
-    if not raw:
-        raise bad("empty_file", "0 bytes", place=path)
-    return raw
 
 
 def _read_picture(raw: bytes, reading: ImageReading) -> tuple[NDArray[np.uint8], str, list[Issue]]:

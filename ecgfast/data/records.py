@@ -1,4 +1,4 @@
-"""What a record is: an ECG or the picture of one, and the issues that were found in it."""
+"""What a record is: an ECG, the picture of one, a video; and the issues found in it."""
 
 from __future__ import annotations
 
@@ -117,6 +117,37 @@ class Page:
     record_id: str = ""
     issues: list[Issue] = field(default_factory=list)
     source: str = ""
+    source_sha256: str = ""
+
+
+@dataclass
+class Video:
+    """Moving pictures of a heart as read: nothing cut, nothing scaled, nothing blackened.
+
+    Attributes:
+        pixels: (F, H, W, C) uint8, C 3 for red, green, blue, or 1 for grey.
+        form: What the file is: DICOM, AVI, MP4, MKV, ASF, GIF, NPY.
+        fps: Frames a second; 0 where nobody knows.
+        seconds: (F,) when each frame is shown, from 0, where the frames do not follow evenly.
+        spacing_mm: Of a pixel, down and across; None where nobody knows.
+        region: Top, left, bottom, right of what the file says is the picture of the heart, pixels.
+        patient_id: As the file has it, or its pseudonym; empty if unknown.
+        study_id: Likewise.
+        view: Name of the view; empty if unknown.
+        issues: What the reader noticed.
+        source_sha256: Of the bytes of its file.
+    """
+
+    pixels: NDArray[np.uint8]
+    form: str
+    fps: float = 0.0
+    seconds: NDArray[np.float64] | None = None
+    spacing_mm: tuple[float, float] | None = None
+    region: tuple[int, int, int, int] | None = None
+    patient_id: str = ""
+    study_id: str = ""
+    view: str = ""
+    issues: list[Issue] = field(default_factory=list)
     source_sha256: str = ""
 
 

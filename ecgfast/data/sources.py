@@ -164,6 +164,27 @@ def _read_file(root: Path, path: str, reading: Reading) -> ECG:
     return _bare(*text.parse_columns(raw, file.name), raw, reading, path)
 
 
+def whole_file(root: Path, path: str, most: int) -> bytes:
+    """The bytes of a file of a folder: no link out of it, not more than so many, not none.
+
+    Raises:
+        BadRecord: missing_file, unsafe_path, size_limit, empty_file.
+    """
+    file = root / path
+    if not file.is_file():
+        raise bad("missing_file", "it is no file, or a link to nowhere", place=path)
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise bad("unsafe_path", f"a link out of {root.name}", place=path)
+    with file.open("rb") as opened:
+        raw = opened.read(most + 1)
+    if len(raw) > most:
+        size = file.stat().st_size
+        raise bad("size_limit", f"{size} bytes, {most} are read", count=size, total=most)
+    if not raw:
+        raise bad("empty_file", "0 bytes", place=path)
+    return raw
+
+
 def _from_archive(
     archive: Path, items: list[Item], reading: Reading
 ) -> Iterator[tuple[Item, ECG | BadRecord]]:

@@ -1,0 +1,263 @@
+"""Of a video the sector that was scanned, and nothing of what is written around it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from ecgfast.config.clips import MOST_FRAMES, ClipFit
+from ecgfast.data.fan import fit_fan
+from ecgfast.data.records import Issue, Video, bad
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+LOOKED_AT = 32  # frames
+LOOK = 240  # pixels of the longer side on which the sector is looked for
+LEAST_SD = 0.7  # levels: less is what a codec does to still text
+SHARE_SD = 0.03  # of the liveliest pixels: less does not move
+LEAST_AREA = 0.04  # of the frame
+COVERED = 0.95  # of what moves must lie in the fan
+FILLED = 0.35  # of the fan must move
+SOLID = 0.75  # of the convex hull must move, where no fan fits
+COLOURED = 40  # levels by which a colour is not that of its brightness
+LEAST_COLOUR = 0.005  # of the sector's pixels
+RATE_WITHIN = 0.02
+REPEATED = 16  # times that a frame may be shown at most, to fill a longer time
+Box = tuple[int, int, int, int]
+
+
+class Sector(NamedTuple):
+    """Where the scan is.
+
+    Attributes:
+        mask: ``(H, W)`` true inside.
+        fan: Whether a fan fits; else the mask is a convex hull.
+    """
+
+    mask: NDArray[np.bool_]
+    fan: bool
+
+
+def sector_mask(pixels: NDArray[np.uint8], region: Box | None = None) -> NDArray[np.bool_]:
+    """Which pixels belong to the sector that was scanned; see :func:`find_sector`.
+
+    Args:
+        pixels: ``(F, H, W, C)`` uint8.
+        region: Top, left, bottom, right within which it lies, if known.
+
+    Returns:
+        ``(H, W)`` bool.
+
+    Raises:
+        BadRecord: no_sector.
+    """
+    return find_sector(pixels, region).mask
+
+
+def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
+    """The fan in which pixels move.
+
+    Names, scales and bars stand still; a heart does not. Where the grey level of a pixel has more
+    than 3 % of the standard deviation over time of the liveliest pixels, it moves. Single lines
+    that do, an ECG's trace, are taken away; of the rest the largest part that hangs together is
+    kept, and around it the smallest fan is drawn. Where no fan fits, the convex hull is taken.
+
+    Args:
+        pixels: ``(F, H, W, C)`` uint8.
+        region: Top, left, bottom, right within which it lies, if known.
+
+    Raises:
+        BadRecord: no_sector.
+    """
+    height, width = pixels.shape[1:3]
+    step = max(1, -(-max(height, width) // LOOK))
+    active = _moving(pixels, step)
+    if region is not None:
+        inside = np.zeros((height, width), dtype=bool)
+        inside[region[0] : region[2], region[1] : region[3]] = True
+        active &= inside[::step, ::step]
+    active = _largest(active)
+    if active.sum() < LEAST_AREA * active.size:
+        text = (
+            f"{100 * active.mean():.2g} % of the frame move and hang together, "
+            f"{100 * LEAST_AREA:g} % are the least sector; --mask none keeps whole frames, "
+            "burnt-in names too"
+        )
+        raise bad("no_sector", text)
+    fan = fit_fan(active)
+    drawn = fan.inside(active.shape)
+    both = float((active & drawn).sum())
+    if both >= COVERED * active.sum() and both >= FILLED * drawn.sum():
+        scaled = fan._replace(
+            x=fan.x * step, y=fan.y * step, near=fan.near * step, far=fan.far * step
+        )
+        return Sector(scaled.inside((height, width)), True)
+    hull = _hull(active, step, (height, width))
+    if active.sum() < SOLID * hull[::step, ::step].sum():
+        text = (
+            f"what moves fills {100 * active.sum() / hull[::step, ::step].sum():.0f} % of its "
+            "convex hull, and no fan fits it; --mask none keeps whole frames, burnt-in names too"
+        )
+        raise bad("no_sector", text)
+    return Sector(hull, False)
+
+
+def _moving(pixels: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
+    frames = np.unique(np.linspace(0, len(pixels) - 1, LOOKED_AT).astype(int))
+    part = pixels[frames, ::step, ::step].astype(np.float32)
+    grey = part @ LUMA if part.shape[3] == 3 else part[..., 0]
+    sd = grey.std(axis=0)
+    return sd > max(LEAST_SD, SHARE_SD * float(np.quantile(sd, 0.99)))
+
+
+def _largest(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What is dense, of that the largest part, gaps between its pieces closed."""
+    side = max(3, round(max(active.shape) / 50) | 1)
+    dense = ndimage.uniform_filter(active.astype(np.float32), side) > 0.55
+    near = ndimage.binary_dilation(dense, iterations=max(1, side // 2))
+    labels, count = ndimage.label(near)
+    if not count:
+        return dense
+    sizes = np.bincount(labels.ravel(), weights=dense.ravel())
+    sizes[0] = 0
+    return dense & (labels == int(sizes.argmax()))
+
+
+def _hull(active: NDArray[np.bool_], step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    points = np.argwhere(active).astype(np.float64) * step
+    try:
+        planes = ConvexHull(points).equations
+    except QhullError:
+        raise bad("no_sector", "what moves lies on one line") from None
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    inside = np.ones(shape, dtype=bool)
+    for down, across, offset in planes:
+        inside &= down * y + across * x + offset <= 0.5 * step
+    return inside
+
+
+def fit_video(video: Video, fit: ClipFit) -> tuple[NDArray[np.uint8], dict[str, Any], list[Issue]]:
+    """Masks, cuts, scales and colours the frames of a video, and brings them to a rate.
+
+    All but the sector becomes black. The sector's box is kept square, in mm where the pixels are
+    not, with black beside it; every pixel that comes out is the mean of the area that it covers, or
+    lies on straight lines between pixels where they are too few.
+
+    Args:
+        video: As read.
+        fit: What is wanted.
+
+    Returns:
+        ``(F, C, S, S)`` uint8; facts for the manifest; what was noticed.
+
+    Raises:
+        BadRecord: no_sector, mixed_rates.
+    """
+    issues: list[Issue] = []
+    height, width = video.pixels.shape[1:3]
+    if fit.mask == "sector":
+        sector = find_sector(video.pixels, video.region)
+        mask = sector.mask
+        if not sector.fan:
+            text = "no fan fits what moves; its convex hull was kept: look at it"
+            issues.append(Issue("sector_unsure", "warning", message=text))
+    else:
+        mask = np.ones((height, width), dtype=bool)
+    issues += _colours(video.pixels, mask, fit.grey)
+    shown, noticed = _shown_at(video, fit.fps)
+    issues += noticed
+    down, across = video.spacing_mm or (1.0, 1.0)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    side = max((bottom - top) * down, (right - left) * across)  # mm, or pixels
+    tall, wide = side / down, side / across
+    vertical = _weights((top + bottom - tall) / 2 - top, tall, fit.size, bottom - top)
+    horizontal = _weights((left + right - wide) / 2 - left, wide, fit.size, right - left)
+    kept = mask[top:bottom, left:right, None]
+    frames = np.empty((len(video.pixels), *fit.shape), dtype=np.uint8)
+    for frame, out in zip(video.pixels[:, top:bottom, left:right], frames, strict=True):
+        part = np.where(kept, frame, 0).astype(np.float32)
+        if fit.grey and part.shape[2] == 3:
+            part = (part @ LUMA)[..., None]
+        for channel in range(fit.shape[0]):
+            plane = part[..., min(channel, part.shape[2] - 1)]
+            scaled = vertical @ plane @ horizontal.T
+            out[channel] = np.clip(np.floor(scaled + 0.5), 0, 255)
+    facts = {
+        "patient_id": video.patient_id,
+        "study_id": video.study_id,
+        "view": video.view,
+        "fps": fit.fps if fit.fps and video.fps else video.fps,
+        "spacing_mm": side / fit.size if video.spacing_mm else float("nan"),
+        "height_source": height,
+        "width_source": width,
+        "frames_source": len(video.pixels),
+        "form_source": video.form,
+        "source_sha256": video.source_sha256,
+    }
+    return frames[shown] if shown is not None else frames, facts, issues
+
+
+def _weights(begin: float, length: float, count: int, size: int) -> NDArray[np.float32]:
+    """``(count, size)``: how much of each pixel goes into each of those that come out.
+
+    They cover ``[begin, begin + length)`` of ``[0, size)``; beyond it is black.
+    """
+    edges = begin + np.arange(count + 1) * (length / count)
+    pixels = np.arange(size)
+    if length >= count:  # the share of the area
+        upper = np.minimum(edges[1:, None], pixels + 1)
+        lower = np.maximum(edges[:-1, None], pixels)
+        return (np.maximum(upper - lower, 0) * (count / length)).astype(np.float32)
+    centres = (edges[:-1] + edges[1:]) / 2 - 0.5
+    return np.maximum(1 - np.abs(centres[:, None] - pixels), 0).astype(np.float32)
+
+
+def _shown_at(video: Video, fps: float) -> tuple[NDArray[np.int64] | None, list[Issue]]:
+    """The frame that is nearest in time, for each moment of another rate."""
+    if not fps:
+        return None, []
+    if not video.fps:
+        text = f"its rate is unknown, {fps:g} frames/s are asked for; --policy fps_unknown=keep"
+        return None, [Issue("fps_unknown", "error", message=text)]
+    count = len(video.pixels)
+    seconds = np.arange(count) / video.fps if video.seconds is None else video.seconds
+    wanted = int(seconds[-1] * fps + 1e-6) + 1
+    if wanted > min(MOST_FRAMES, REPEATED * (count + fps)):
+        text = f"{count} frames last {seconds[-1]:.4g} s: {wanted} frames at {fps:g}/s"
+        raise bad("mixed_rates", text, count=wanted, total=count)
+    moments = np.arange(wanted) / fps
+    after = np.clip(np.searchsorted(seconds, moments), 1, count - 1)
+    nearer = moments - seconds[after - 1] <= seconds[after] - moments
+    issues = []
+    if video.fps < fps * (1 - RATE_WITHIN):
+        text = f"{video.fps:.4g} frames/s, {fps:g} are asked for: some are shown more than once"
+        issues.append(Issue("low_frame_rate", "warning", "", count, wanted, text))
+    return np.where(nearer, after - 1, after), issues
+
+
+def _colours(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], grey: bool) -> list[Issue]:
+    """Blood flow has colours that its brightness does not explain; a tint has not."""
+    if pixels.shape[3] == 1:
+        return []
+    step = max(1, -(-max(mask.shape) // LOOK))
+    frames = np.unique(np.linspace(0, len(pixels) - 1, 12).astype(int))
+    inside = pixels[frames, ::step, ::step].astype(np.int16)[:, mask[::step, ::step]]
+    level = (inside @ LUMA).astype(np.int64) // 8
+    chroma = np.stack([inside[..., 0] - inside[..., 1], inside[..., 2] - inside[..., 1]])
+    away = np.zeros(level.shape, dtype=bool)
+    for one in np.unique(level):
+        here = level == one
+        usual = np.median(chroma[:, here], axis=1)
+        away[here] = (np.abs(chroma[:, here] - usual[:, None]) > COLOURED).any(axis=0)
+    away &= ~away.all(axis=0)  # a mark stands still
+    share = float(away.mean())
+    if share < LEAST_COLOUR:
+        return []
+    text = f"{100 * share:.2g} % of the sector's pixels show flow in colours"
+    text += "; grey is asked for: --policy colour_doppler=keep" if grey else ""
+    severity = "error" if grey else "warning"
+    return [Issue("colour_doppler", severity, "", int(away.sum()), away.size, text)]  # type: ignore[arg-type]
