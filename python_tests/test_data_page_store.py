@@ -19,10 +19,11 @@ from ecgfast.data.dataset import PageRecords
 from ecgfast.data.images import ImageReading, find_images, read_image
 from ecgfast.data.page_convert import PagePlan, convert_pages
 from ecgfast.data.page_fit import PageFit, fit_page
-from ecgfast.data.page_store import PageStore, PageWriter, open_store
+from ecgfast.data.page_store import PageStore, PageWriter
 from ecgfast.data.records import DataError
 from ecgfast.data.source import open_source
 from ecgfast.data.store import ECGStore, StoreWriter
+from ecgfast.data.stores import open_store
 from python_tests.conftest import shared_data
 from python_tests.page_files import drawn, encoded
 

@@ -146,7 +146,8 @@ def _card(records: _Records, label: str | None) -> DataCard:
 
 def _found(store: Path) -> list[Finding]:
     """As the conversion wrote them down."""
-    from ecgfast.data.page_store import PageStore, open_store
+    from ecgfast.data.store import ECGStore
+    from ecgfast.data.stores import open_store
     from ecgfast.data.validate import validate
     from ecgfast.report.card import Finding
 
@@ -161,7 +162,7 @@ def _found(store: Path) -> list[Finding]:
     if found:
         return found
     opened = open_store(store)
-    if isinstance(opened, PageStore) or not opened.synthetic or len(opened) > MOST_CHECKED:
+    if not isinstance(opened, ECGStore) or not opened.synthetic or len(opened) > MOST_CHECKED:
         return []
     # nobody converted a made store, so nobody has checked its records yet
     return [

@@ -34,8 +34,9 @@ def options(parser: Parser) -> None:
 def run(words: Namespace) -> None:
     """Writes the splits into the manifest, unless a patient would be in two of them."""
     from ecgfast.data import split
-    from ecgfast.data.page_store import PageStore, open_store
+    from ecgfast.data.page_store import PageStore
     from ecgfast.data.store_format import write_manifest
+    from ecgfast.data.stores import open_store
 
     store = open_store(words.store)
     manifest = store.manifest.copy()

@@ -22,9 +22,8 @@ from ecgfast.data.page_copies import mark_copies
 from ecgfast.data.page_fit import PageFit
 from ecgfast.data.records import DataError, Issue
 from ecgfast.data.shard_writer import ShardWriter
-from ecgfast.data.shards import ShardStore, read_about
-from ecgfast.data.store import ECGStore
-from ecgfast.data.store_format import PAGE_COLUMNS, read_manifest
+from ecgfast.data.shards import ShardStore, read_store
+from ecgfast.data.store_format import PAGE_COLUMNS
 
 PAGES = "pages"
 
@@ -142,6 +141,7 @@ class PageStore(ShardStore):
     """
 
     columns, name, dtype = PAGE_COLUMNS, PAGES, np.uint8
+    made_by = "ecgfast convert PICTURES STORE --format image"
 
     def __init__(self, path: Path, about: dict[str, Any], manifest: pd.DataFrame) -> None:
         try:
@@ -157,27 +157,8 @@ class PageStore(ShardStore):
         Raises:
             DataError: It is none, or is not finished.
         """
-        store = open_store(path)
-        if not isinstance(store, PageStore):
-            raise DataError(
-                f"error[store_kind] {path} holds signals, not pages: make a store of pages by "
-                f"ecgfast convert PICTURES {path} --format image"
-            )
-        return store
+        return cls(*read_store(path, cls))
 
     def pixels(self, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The (C, H, W) uint8 of a page, in memory of its own or in ``out``, C order."""
         return self.read_row(index, out)
-
-
-def open_store(path: str | Path) -> ECGStore | PageStore:
-    """Opens a store of signals or of pages.
-
-    Raises:
-        DataError: It is none, or is not finished.
-    """
-    path = Path(path)
-    about, holds = read_about(path)
-    if holds == PAGES:
-        return PageStore(path, about, read_manifest(path))
-    return ECGStore.open(path)

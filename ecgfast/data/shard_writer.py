@@ -40,7 +40,11 @@ class ShardWriter:
         plan: A word for what is being done; a folder of another plan is refused.
         overwrite: Remove a store that is there.
         shard_records: Records a shard.
+        shard_rows: Rows after which a shard ends where a record is several of them; as many as
+            records otherwise.
     """
+
+    several = False  # whether a record is several rows of a shard, one after the other
 
     def __init__(
         self,
@@ -52,14 +56,16 @@ class ShardWriter:
         plan: str = "",
         overwrite: bool = False,
         shard_records: int = 2048,
+        shard_rows: int = 0,
     ) -> None:
         self.path, self.columns, self.name = Path(path), columns, name
-        self.shard_records = shard_records
+        self.shard_records, self.shard_rows = shard_records, shard_rows or shard_records
         self.finished = False
         self._about = {"version": VERSION, "complete": False, "plan": plan, **about}
         self._begin(plan, overwrite)
         self.hashes: dict[str, str] = {}
         self._steps: list[NDArray[Any]] = []
+        self._rows = 0  # of the shard that is not written yet
         self._part: dict[str, Any] = {}
         self._late: list[list[Any]] = []
         self._fresh_part()
@@ -119,14 +125,16 @@ class ShardWriter:
                 return False
             issues.append(issue)
         self.hashes.setdefault(sha, record_id)
+        row_of_shard = self._rows
         self._steps.append(steps)
+        self._rows += len(steps) if self.several else 1
         self._part["issues"] += _issue_rows(record_id, source, issues)
         whole = {
             "record_id": record_id,
             "patient_id": patient_id,
             "split": split,
             "shard": self._shards,
-            "row": len(self._steps) - 1,
+            "row": row_of_shard,
             **row,
             "flags": ",".join(sorted({issue.name for issue in issues})),
             "sha256": sha,
@@ -183,7 +191,8 @@ class ShardWriter:
 
     def _count(self) -> None:
         self._part["items"] += 1
-        if len(self._steps) >= self.shard_records or self._part["items"] >= 4 * self.shard_records:
+        full = self._rows >= self.shard_rows or len(self._steps) >= self.shard_records
+        if full or self._part["items"] >= 4 * self.shard_records:
             self._flush()
 
     def _flush(self) -> None:
@@ -191,7 +200,7 @@ class ShardWriter:
             name = f"{self.name}-{self._shards:05d}.npy"
             temporary = self.path / PARTS / name
             with temporary.open("wb") as file:
-                np.save(file, np.stack(self._steps))
+                np.save(file, (np.concatenate if self.several else np.stack)(self._steps))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path / name)
@@ -201,7 +210,7 @@ class ShardWriter:
         part = {**self._part, "done": self.done}
         write_atomically(self.path / PARTS / f"part-{self._parts:05d}.json", json.dumps(part))
         self._parts += 1
-        self._steps = []
+        self._steps, self._rows = [], 0
         self._fresh_part()
 
     def _fresh_part(self) -> None:
@@ -219,6 +228,7 @@ def remove_store(path: Path) -> None:
     for pattern in (
         "signals-*.npy",
         "pages-*.npy",
+        "clips-*.npy",
         "manifest.parquet",
         "rejected.csv",
         "issues.csv",

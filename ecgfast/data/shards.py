@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgfast.data.records import DataError
-from ecgfast.data.store_format import VERSION
+from ecgfast.data.store_format import VERSION, read_manifest
 
 OPEN = 256  # shards that a store keeps open: files are not without number
 
@@ -37,10 +37,11 @@ class ShardStore:
         path: Its folder.
         manifest: A row a record.
         about: What store.json says.
-        shape: Of a record.
+        shape: Of a row of a shard: a record, or a frame of one.
     """
 
     columns: tuple[str, ...]  # of the manifest, before the labels
+    made_by: str  # the command that makes such a store
     name: str  # what shards are called, and what store.json says the store holds
     dtype: type[np.generic]
 
@@ -70,21 +71,25 @@ class ShardStore:
         The file is read, not mapped: what a process has once touched of a mapped file counts as its
         memory, and a run that touches all of a large store would seem to grow without end.
         """
-        number, row = int(self._shard[index]), int(self._row[index])
+        if out is None:
+            out = np.empty(self.shape, dtype=self.dtype)
+        self._read(int(self._shard[index]), int(self._row[index]), 1, out)
+        return out
+
+    def _read(self, number: int, row: int, rows: int, out: NDArray[Any]) -> None:
+        """Rows of a shard from one on, into ``out``, C order."""
         shard = self._open.get(number)
         if shard is None:
             shard = self._open_shard(number)
-        if out is None:
-            out = np.empty(self.shape, dtype=self.dtype)
         count = self._headers[number][1]
-        if not 0 <= row < count:
+        if not 0 <= row <= count - rows:
             raise DataError(
-                f"error[corrupt_store] {self._name(number)} has {count} records, not number {row}"
+                f"error[corrupt_store] {self._name(number)} has {count} rows, not number "
+                f"{row + rows - 1}"
             )
-        got = os.preadv(shard.file, [out.data], shard.begin + row * out.nbytes)
+        got = os.preadv(shard.file, [out.data], shard.begin + row * (out.nbytes // rows))
         if got != out.nbytes:
-            raise DataError(f"error[corrupt_store] {self._name(number)} ends in record {row}")
-        return out
+            raise DataError(f"error[corrupt_store] {self._name(number)} ends in row {row}")
 
     def _open_shard(self, number: int) -> Shard:
         name = self._name(number)
@@ -154,8 +159,26 @@ class ShardStore:
         return found[:limit] if limit else found
 
 
+def read_store(
+    path: str | Path, kind: type[ShardStore]
+) -> tuple[Path, dict[str, Any], pd.DataFrame]:
+    """Folder, store.json and manifest of a finished store that holds what it must.
+
+    Raises:
+        DataError: It is none, is not finished, or holds something else.
+    """
+    path = Path(path)
+    about, holds = read_about(path)
+    if holds != kind.name:
+        raise DataError(
+            f"error[store_kind] {path} holds {holds}, not {kind.name}: this needs a store of "
+            f"{kind.name} ({kind.made_by})"
+        )
+    return path, about, read_manifest(path)
+
+
 def read_about(path: Path) -> tuple[dict[str, Any], str]:
-    """What store.json of a finished store says, and what the store holds: signals or pages.
+    """What store.json of a finished store says, and what the store holds: signals, pages or clips.
 
     Raises:
         DataError: There is no store, or it is not finished.

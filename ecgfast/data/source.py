@@ -3,102 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from ecgfast.config import Signal
+from ecgfast.config.clips import ClipFit
 from ecgfast.config.pages import PageFit
-from ecgfast.data.dataset import PageRecords, Records, patient_codes
-from ecgfast.data.page_store import PageStore, open_store
+from ecgfast.data.clip_store import ClipStore
+from ecgfast.data.clips import ClipRecords, Windows, synthetic_videos
+from ecgfast.data.dataset import PageRecords, Records, patients_of, studies_of
+from ecgfast.data.joined import Joined as Joined
+from ecgfast.data.joined import Made
+from ecgfast.data.page_store import PageStore
 from ecgfast.data.records import DataError
 from ecgfast.data.split import half, listed, nested_fraction
 from ecgfast.data.store import ECGStore
 from ecgfast.data.store_format import restore
+from ecgfast.data.stores import Store, open_store
 from ecgfast.data.synthetic import make_cohort
 
 SYNTHETIC = "the SYNTHETIC cohort"
-
-
-class Joined(Dataset[dict[str, Tensor]]):
-    """Data sets one after the other, or some of their records; ``index`` counts through these.
-
-    Args:
-        parts: Map-style data sets.
-        keep: Places in all of them together.
-        label: Of each kept record, where the parts do not know it; float32.
-    """
-
-    def __init__(
-        self,
-        parts: Sequence[Any],
-        keep: NDArray[np.int64],
-        label: NDArray[np.float32] | None = None,
-    ) -> None:
-        self.parts = parts
-        self.ends = np.cumsum([len(part) for part in parts])
-        self.keep = keep
-        self.label = label
-
-    def __len__(self) -> int:
-        return len(self.keep)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: column[0] for name, column in self.batch([index]).items()}
-
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch at once: as the records one by one, stacked."""
-        index = np.asarray(indices, dtype=np.int64)
-        places = self.keep[index]
-        part = np.searchsorted(self.ends, places, side="right")
-        begins = np.concatenate([[0], self.ends])[part]
-        of_parts = np.unique(part)
-        batches = [self.parts[p].batch((places - begins)[part == p].tolist()) for p in of_parts]
-        if len(batches) == 1:
-            whole = batches[0]
-        else:
-            order = np.concatenate([np.flatnonzero(part == p) for p in of_parts])
-            back = torch.from_numpy(np.argsort(order))
-            whole = {name: torch.cat([b[name] for b in batches])[back] for name in batches[0]}
-        whole = {**whole, "index": torch.from_numpy(index)}
-        if self.label is not None:
-            whole["label"] = torch.from_numpy(self.label[index])
-        return whole
-
-
-class Made(Dataset[dict[str, Tensor]]):
-    """Records in memory.
-
-    Args:
-        ecg: mV, ``(N, L, T)``.
-        patient: Codes ``(N,)``.
-        label: ``(N,)``, if one is learned.
-    """
-
-    def __init__(
-        self,
-        ecg: NDArray[np.float32],
-        patient: NDArray[np.int64],
-        label: NDArray[np.float32] | None,
-    ) -> None:
-        self.ecg = torch.from_numpy(ecg)
-        self.patient = torch.from_numpy(patient)
-        self.label = None if label is None else torch.from_numpy(label)
-
-    def __len__(self) -> int:
-        return len(self.ecg)
-
-    def batch(self, places: list[int]) -> dict[str, Tensor]:
-        """A batch at once."""
-        batch = {"ecg": self.ecg[places], "patient": self.patient[places]}
-        return batch if self.label is None else {**batch, "label": self.label[places]}
 
 
 @dataclass(frozen=True)
@@ -116,6 +45,8 @@ class Source:
         classes: The names that it takes, if it is one of names: ``label`` is a place among these.
         unknown: How many records were left out because their label is another name, by the name.
         pages: What each store of pages holds. ``ecg`` is then a page (C, H, W) uint8, without gain.
+        clips: What each store of videos holds. ``ecg`` is then (C, F, S, S) uint8, without gain:
+            the clips that :meth:`windows` says; and ``study`` is a code of the study.
         event: The column that says of which records the label, a time, is that of the event. Labels
             are then signed: the time where the event was seen, minus the time where it was not.
         unseen: How many records were left out because nobody knows of the event.
@@ -129,6 +60,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     unknown: dict[str, int] = field(default_factory=dict)
     pages: dict[str, PageFit] = field(default_factory=dict)
+    clips: dict[str, ClipFit] = field(default_factory=dict)
     event: str | None = None
     unseen: int = 0
 
@@ -166,7 +98,53 @@ class Source:
 
     def patients(self) -> NDArray[np.int64]:
         """A code of each record's patient; a record of nobody known is a patient of its own."""
-        return patient_codes(self.table["patient_id"], self.table["record_id"])
+        return patients_of(self.table)
+
+    def studies(self) -> NDArray[np.int64]:
+        """A code of each video's study; a video of no known study is a study of its own.
+
+        Raises:
+            ValueError: The records are no videos.
+        """
+        self._of_videos()
+        return studies_of(self.table)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each video.
+
+        Raises:
+            ValueError: The records are no videos.
+        """
+        self._of_videos()
+        return self.table["frames"].to_numpy(np.int64)
+
+    def windows(self, *, frames: int, step: int = 1, count: int = 1) -> Source:
+        """The same videos; a batch of them has evenly spaced clips of each.
+
+        The first frames of the clips are the rounded ``linspace(0, F - span, count)`` of a video of
+        F frames, the first of all if a clip is longer. Clips lie one after the other along time:
+        ``ecg`` is ``(N, C, count * frames, S, S)``; frames after the end of a video are black.
+
+        Args:
+            frames: Of a clip.
+            step: From one frame of a clip to the next.
+            count: Clips of a video.
+
+        Raises:
+            ValueError: The records are no videos, or a number is below 1.
+        """
+        self._of_videos()
+        if min(frames, step, count) < 1:
+            raise ValueError(
+                f"frames, step and count must be 1 or more, got {frames}, {step} and {count}"
+            )
+        asked = Windows(frames, step, count)
+        parts = [part.windowed(asked) for part in self.dataset.parts]
+        return replace(self, dataset=Joined(parts, self.dataset.keep, self.dataset.label))
+
+    def _of_videos(self) -> None:
+        if not self.clips:
+            raise ValueError("the records are no videos: a store of clips is needed")
 
     def take(self, rows: NDArray[np.int64]) -> Source:
         """Some of the records."""
@@ -198,6 +176,7 @@ def open_source(
     limit: int = 0,
     classes: Sequence[str] | None = None,
     event: str | None = None,
+    clips: ClipFit | None = None,
 ) -> Source:
     """Opens stores, or makes the SYNTHETIC cohort if there are none.
 
@@ -211,6 +190,8 @@ def open_source(
         classes: For a label of names (numbers are names, too): these, in this order, and records of
             other names are left out and counted. An empty list takes all names there are, sorted.
         event: For a label that is a time: column of 0 and 1; records without it are left out.
+        clips: Frames of the SYNTHETIC videos that are wanted in place of signals; stores are as
+            they are.
 
     Raises:
         DataError: A store cannot be read, there are no such records, a time is not positive, or an
@@ -219,6 +200,8 @@ def open_source(
     text = label is not None and classes is not None
     if paths:
         source = _open(paths, splits, label, text)
+    elif clips is not None:
+        source = _make_clips(splits, clips, patients, label, text)
     else:
         source = _make(splits, signal, patients, label, text)
     if limit:
@@ -292,7 +275,8 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: 
         raise DataError(f"error[store_twice] {', '.join(sorted(twice))} is named more than once")
     stores = {f"store {path}": open_store(path) for path in paths}
     pages = {name: store.fit for name, store in stores.items() if isinstance(store, PageStore)}
-    _check_alike(list(stores), pages)
+    clips = {name: store.fit for name, store in stores.items() if isinstance(store, ClipStore)}
+    _check_alike({name: store.name for name, store in stores.items()}, {**pages, **clips})
     rows = [store.select(splits, label, text=text) for store in stores.values()]
     numbers = None if text else label
     pairs = list(zip(stores.values(), rows, strict=True))
@@ -305,37 +289,39 @@ def _open(paths: Sequence[str], splits: Sequence[str], label: str | None, text: 
         signals={n: store.signal for n, store in stores.items() if isinstance(store, ECGStore)},
         synthetic=any(store.synthetic for store in stores.values()),
         pages=pages,
+        clips=clips,
     )
 
 
 def _records(
-    store: ECGStore | PageStore, index: NDArray[np.int64], label: str | None
-) -> Records | PageRecords:
+    store: Store, index: NDArray[np.int64], label: str | None
+) -> Records | PageRecords | ClipRecords:
     if isinstance(store, PageStore):
         return PageRecords(store, index, label)
+    if isinstance(store, ClipStore):
+        return ClipRecords(store, index, label)
     return Records(store, index, label)
 
 
-def _check_alike(names: Sequence[str], pages: dict[str, PageFit]) -> None:
-    """Refuses signals beside pages, and pages that were made in different ways."""
-    if not pages:
-        return
-    signals = [name for name in names if name not in pages]
-    if signals:
-        raise DataError(
-            f"error[mixed_stores] {signals[0]} holds signals, {next(iter(pages))} pages: name "
-            "stores of one kind"
-        )
-    (first, mine), *others = pages.items()
-    for name, its in others:
-        theirs, ours = its.plain(), mine.plain()
+def _check_alike(holds: dict[str, str], fits: Mapping[str, PageFit | ClipFit]) -> None:
+    """Refuses stores of several kinds, and pages or clips that were made in different ways."""
+    (first, kind), *rest = holds.items()
+    for name, other in rest:
+        if other != kind:
+            raise DataError(
+                f"error[mixed_stores] {first} holds {kind}, {name} {other}: name stores of one kind"
+            )
+        if first not in fits:
+            continue
+        ours, theirs = fits[first].plain(), fits[name].plain()
         differ = [
             f"{key}: {theirs[key]} and {ours[key]}" for key in ours if theirs[key] != ours[key]
         ]
         if differ:
+            what = {"pages": "pictures", "clips": "videos"}[kind]
             raise DataError(
-                f"error[mixed_stores] pages of {name} and {first} differ in {', '.join(differ)}: "
-                "convert the pictures again, alike"
+                f"error[mixed_stores] {kind} of {name} and {first} differ in {', '.join(differ)}: "
+                f"convert the {what} again, alike"
             )
 
 
@@ -344,10 +330,39 @@ def _make(
 ) -> Source:
     if signal.stored_recipe:
         raise DataError(f"error[recipe] {SYNTHETIC} has been through no recipe")
-    if patients < 1:
-        raise DataError(f"error[empty] {SYNTHETIC} of {patients} patients; name --data.paths")
+    _check_patients(patients)
     ecg, columns = make_cohort(patients, signal=signal, seed=0)
     table = pd.DataFrame(columns)
+    rows = _chosen(table, splits, patients, label, text)
+    labels = None if label is None or text else table[label].to_numpy(np.float32)
+    whole = Joined([Made(ecg, patients_of(table), labels)], np.arange(len(ecg)))
+    return Source(whole, table, {SYNTHETIC: signal}, synthetic=True).take(rows)
+
+
+def _make_clips(
+    splits: Sequence[str], clips: ClipFit, patients: int, label: str | None, text: bool
+) -> Source:
+    _check_patients(patients)
+    try:
+        videos = synthetic_videos(patients, clips)
+    except ValueError as error:
+        raise DataError(f"error[synthetic] {SYNTHETIC}: {error}") from None
+    rows = _chosen(videos.manifest, splits, patients, label, text)
+    table = videos.manifest.iloc[rows].reset_index(drop=True)
+    part = ClipRecords(videos, rows, None if text else label)
+    fits = {SYNTHETIC: clips}
+    return Source(Joined([part], np.arange(len(rows))), table, {}, synthetic=True, clips=fits)
+
+
+def _check_patients(patients: int) -> None:
+    if patients < 1:
+        raise DataError(f"error[empty] {SYNTHETIC} of {patients} patients; name --data.paths")
+
+
+def _chosen(
+    table: pd.DataFrame, splits: Sequence[str], patients: int, label: str | None, text: bool
+) -> NDArray[np.int64]:
+    """The rows of the SYNTHETIC cohort that are wanted."""
     chosen = table["split"].isin(splits)
     if "all" in splits:
         chosen |= table["split"] != "test"
@@ -368,7 +383,4 @@ def _make(
             f"error[label] column {label!r} of {SYNTHETIC} holds text, not numbers; its classes "
             "can be learned: --task multiclass"
         )
-    labels = None if label is None or text else table[label].to_numpy(np.float32)
-    patient = patient_codes(table["patient_id"].tolist(), table["record_id"].tolist())
-    whole = Joined([Made(ecg, patient, labels)], np.arange(len(ecg)))
-    return Source(whole, table, {SYNTHETIC: signal}, synthetic=True).take(rows)
+    return rows

@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 
 from ecgfast.data.labels import read_table
 from ecgfast.data.records import DataError
+from ecgfast.data.store_format import of_videos
 
 SPLITS = ("train", "val", "test")
 MOST_LIST = 64 * 2**20  # bytes of a list of patients
 
 
 def patients(manifest: pd.DataFrame) -> pd.Series[str]:
-    """Whose each record is; a record of nobody known is a patient of its own."""
+    """Whose each record is; a record of nobody known is a patient of its own.
+
+    Videos of one study are of one patient, also of one whom nobody knows.
+    """
     own = "record:" + manifest["record_id"].astype(str)
+    if of_videos(manifest):
+        studies = manifest["study_id"].astype(str)
+        own = own.where(studies == "", "study:" + studies)
     return manifest["patient_id"].where(manifest["patient_id"] != "", own)
 
 

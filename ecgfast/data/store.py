@@ -18,11 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgfast.config import Signal
-from ecgfast.data.records import DataError
-from ecgfast.data.shards import ShardStore, read_about
+from ecgfast.data.shards import ShardStore, read_store
 from ecgfast.data.store_format import COLUMNS as COLUMNS
 from ecgfast.data.store_format import NAN as NAN
-from ecgfast.data.store_format import read_manifest, restore
+from ecgfast.data.store_format import restore
 from ecgfast.data.store_writer import StoreWriter as StoreWriter
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class ECGStore(ShardStore):
     """
 
     columns, name, dtype = COLUMNS, "signals", np.int16
+    made_by = "ecgfast convert RECORDS STORE"
 
     def __init__(self, path: Path, about: dict[str, Any], manifest: pd.DataFrame) -> None:
         contract = about["contract"]
@@ -63,14 +63,7 @@ class ECGStore(ShardStore):
         Raises:
             DataError: if it is none, or is not finished.
         """
-        path = Path(path)
-        about, holds = read_about(path)
-        if holds != cls.name:
-            raise DataError(
-                f"error[store_kind] {path} holds {holds}, not {cls.name}: this needs a store of "
-                f"{cls.name}, made from files of them (ecgfast convert FILES STORE)"
-            )
-        return cls(path, about, read_manifest(path))
+        return cls(*read_store(path, cls))
 
     def steps(self, index: int, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """The stored (L, T) int16 of a record, in memory of its own or in ``out``, C order."""

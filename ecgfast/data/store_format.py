@@ -44,7 +44,32 @@ PAGE_COLUMNS = (
     "sha256",
     "source_sha256",
 )
+CLIP_COLUMNS = (
+    "record_id",
+    "patient_id",
+    "study_id",
+    "split",
+    "shard",
+    "row",
+    "frames",
+    "fps",
+    "spacing_mm",
+    "view",
+    "height_source",
+    "width_source",
+    "frames_source",
+    "form_source",
+    "flags",
+    "source",
+    "sha256",
+    "source_sha256",
+)
 ISSUE_COLUMNS = ("record_id", "source", "issue", "severity", "place", "count", "total", "message")
+
+
+def of_videos(manifest: pd.DataFrame) -> bool:
+    """Whether the rows are videos: these know of examinations, as a patient has several."""
+    return {"study_id", "frames", "fps"} <= set(manifest.columns)
 
 
 def quantise(ecg: NDArray[Any]) -> tuple[NDArray[np.int16], float]:

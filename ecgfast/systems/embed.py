@@ -71,7 +71,9 @@ def embed_stores(
     """
     source = open_source(stores, splits, signal=model.signal, patients=patients)
     contract = model.contract
-    check_source(source, model.signal, model=contract.model, pages=contract.pages)
+    check_source(
+        source, model.signal, model=contract.model, pages=contract.pages, clips=contract.clips
+    )
     out = _begin(out)
     loader = DataLoader(source.dataset, batch_size=batch_size, num_workers=workers)
     wrapped: Iterable[Any] = progress(loader, len(loader)) if progress else loader

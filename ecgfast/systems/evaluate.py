@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast import eval as scores
-from ecgfast.data.page_store import open_store
+from ecgfast.data.stores import open_store
 from ecgfast.eval import classification, follow_up, multiclass, regression
 from ecgfast.eval.bootstrap import Statistic
 from ecgfast.eval.calibration import calibration_rows, reliability

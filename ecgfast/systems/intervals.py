@@ -214,7 +214,7 @@ def interval_of(models: Sequence[Model]) -> tuple[Interval | None, str]:
 
 
 def _synthetic(path: str) -> bool:
-    from ecgfast.data.page_store import open_store
+    from ecgfast.data.stores import open_store
 
     return open_store(path).synthetic
 

@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Encoder, Signal
+from ecgfast.config.clips import ClipFit
 from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
@@ -23,6 +24,7 @@ from ecgfast.models.pretrained import load_pretrained
 from ecgfast.models.resnet1d import ResNet1d
 from ecgfast.models.xresnet1d import XResNet1d
 from ecgfast.ops.augment import AugmentSpec
+from ecgfast.systems.clips import check_clips, fit_of_clips
 from ecgfast.systems.pages import DRAW, check_pages
 from ecgfast.train.contract import Contract, ContractError, check_signal
 from ecgfast.train.errors import RunError
@@ -266,8 +268,9 @@ def check_source(
     chosen: bool = False,
     model: dict[str, Any] | None = None,
     pages: PageFit | None = None,
+    clips: ClipFit | None = None,
 ) -> None:
-    """Refuses records of other leads, rate or length, and pages of another size or colour.
+    """Refuses records of other leads, rate or length, and pages or clips of another size or colour.
 
     Args:
         source: The records.
@@ -275,10 +278,12 @@ def check_source(
         chosen: By the user; otherwise by an encoder that is there.
         model: How a contract describes the encoder; none takes signals.
         pages: Which it has learned from, if not from signals.
+        clips: The same, of videos.
 
     Raises:
         ContractError: Names what differs.
     """
+    check_clips(source.clips, model, clips, others=[*source.signals, *source.pages])
     check_pages(source.pages, model, pages)
     if pages is not None and source.signals:
         raise ContractError(f"error[contract] {next(iter(source.signals))} holds signals: {DRAW}")
@@ -301,8 +306,9 @@ def check_source(
 def describe(contract: Contract) -> str:
     """The signal of a contract in one line."""
     signal = contract.signal
-    if contract.pages is not None:
-        return contract.pages.line()
+    fit = contract.pages or fit_of_clips(contract)
+    if fit is not None:
+        return fit.line()
     shape = f"{len(signal.leads)} leads, {signal.fs:g} Hz, {signal.seconds:g} s, mV"
     if signal.recipe or signal.stored_recipe:
         done = f"recipe {signal.recipe}" if signal.recipe else f"stored by {signal.stored_recipe}"

@@ -90,7 +90,9 @@ def predict(
         classes=task.get("classes") if ours and task is not None else None,
         event=task.get("event") if ours and task is not None else None,
     )
-    check_source(source, contract.signal, model=contract.model, pages=contract.pages)
+    check_source(
+        source, contract.signal, model=contract.model, pages=contract.pages, clips=contract.clips
+    )
     if layout and source.pages:
         raise ContractError(
             "error[layout] the records are pages, drawn already: leave --layouts out, or name a "

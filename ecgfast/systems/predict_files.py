@@ -134,7 +134,7 @@ def predict_store(
     _check_head(models)
     signal, contract = models[0].signal, models[0].contract
     source = open_source([path], splits, signal=signal, patients=1)
-    check_source(source, signal, model=contract.model, pages=contract.pages)
+    check_source(source, signal, model=contract.model, pages=contract.pages, clips=contract.clips)
     names = source.names(range(len(source)))
     flags = [str(text) for text in source.column("flags")]
     row = 0

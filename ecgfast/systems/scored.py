@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
+from ecgfast.data.stores import open_store
 from ecgfast.data.synthetic import KNOWN
 from ecgfast.eval import threshold_at_sensitivity
 from ecgfast.eval.subgroups import Cut

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save as to_bytes
 
-from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
 from ecgfast.data.reports import MOST_PROMPTS, Written, of_codes, of_reports, read_statements
 from ecgfast.data.source import Source
+from ecgfast.data.stores import open_store
 from ecgfast.data.synthetic_reports import STATEMENTS
 from ecgfast.models.text import (
     FileText,

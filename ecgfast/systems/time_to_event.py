@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgfast import eval as scores
-from ecgfast.data.page_store import open_store
 from ecgfast.data.records import DataError
+from ecgfast.data.stores import open_store
 from ecgfast.eval import follow_up
 from ecgfast.eval.survival_curves import check_lifelines, cut_points, median
 from ecgfast.systems.model import configured

@@ -172,7 +172,9 @@ def zero_shot(asked: Asked) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     stores = stores_of(asked.run, asked.stores)
     patients = int(configured(asked.run).get("data", {}).get("patients") or 400)
     source = open_source(stores, (asked.split,), signal=contract.signal, patients=patients)
-    check_source(source, contract.signal, model=contract.model, pages=contract.pages)
+    check_source(
+        source, contract.signal, model=contract.model, pages=contract.pages, clips=contract.clips
+    )
     names = source.column("record_id").astype(str)
     before = contract.pretrained_on
     seen = {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast.config import Signal
+from ecgfast.config.clips import ClipFit
 from ecgfast.config.pages import PageFit
 
 VERSION = 1
@@ -72,6 +73,8 @@ class Contract:
         pretrained_on: Those of the encoder that training began from.
         pages: How scanned pages were cut and scaled, where it learned from these; none where it
             learned from signals, drawn or not.
+        clips: What the frames of the videos were that it learned from; none where it learned from
+            something else.
         alignment: Of an encoder that was aligned with texts: class and ``arguments`` of
             ``ecg_projector`` and ``text_projector``, whose weights lie in files of these names, and
             ``text``: ``name`` of what made the texts' vectors, their ``dim``, and how.
@@ -89,6 +92,7 @@ class Contract:
     trained_on: Records
     pretrained_on: Records | None = None
     pages: PageFit | None = None
+    clips: ClipFit | None = None
     alignment: dict[str, Any] | None = None
     sha256: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -171,6 +175,7 @@ def to_json(contract: Contract) -> dict[str, Any]:
         "signal": {**signal, "samples": contract.signal.samples, "units": "mV"},
         "recipe": contract.recipe,
         "pages": None if contract.pages is None else contract.pages.plain(),
+        "clips": None if contract.clips is None else contract.clips.plain(),
         "embedding_dim": contract.embedding_dim,
         "model": contract.model,
         "head": contract.head,
@@ -270,7 +275,9 @@ def from_json(content: Any) -> Contract:
             raise ValueError(f"the head has {outputs} outputs, the task {found['kind']} another")
         return found
 
-    pages = content.get("pages")  # older ones lack it
+    pages, clips = content.get("pages"), content.get("clips")  # older ones lack them
+    if pages is not None and clips is not None:
+        raise ValueError("pages and clips cannot both be what was learned from")
     model, trained_on = part("model"), records("trained_on")
     if model is None or trained_on is None:
         raise ValueError("model and trained_on must not be null")
@@ -290,6 +297,7 @@ def from_json(content: Any) -> Contract:
         trained_on=trained_on,
         pretrained_on=records("pretrained_on"),
         pages=None if pages is None else PageFit.from_plain(pages),
+        clips=None if clips is None else ClipFit.from_plain(clips),
         alignment=_alignment(content.get("alignment")),  # older ones lack it
         sha256={k: _expect(v, str, f"sha256.{k}") for k, v in sha256.items()},
     )
