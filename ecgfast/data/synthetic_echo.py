@@ -122,9 +122,9 @@ def _studies(seed: int, patient: Integers, study: Integers) -> dict[str, NDArray
     lvef = np.clip(66 - 13 * weak + 2.5 * own[5] + 2 * now[2], 15, 78)
     area = np.clip(3.3 * bsa / 1.9 * np.exp(0.1 * own[6]) * (1 - 0.86 * stenosis), 0.4, 4.5)
     wall = (
-        (9.3 + 0.9 * male)
+        (9.1 + 0.9 * male)
         * (bsa / 1.9) ** 0.4
-        * np.exp(0.17 * own[7] + 0.03 * old + 0.02 * now[3] + 0.13 * stenosis)
+        * np.exp(0.22 * own[7] + 0.03 * old + 0.02 * now[3] + 0.13 * stenosis)
     )
     lopsided = np.exp(0.05 * np.abs(own[8]))
     lvid = 44.5 * (bsa / 1.9) ** 0.45 + 1.5 * male + 3.2 * own[9] + 0.30 * np.clip(60 - lvef, 0, 40)
@@ -148,14 +148,18 @@ def _studies(seed: int, patient: Integers, study: Integers) -> dict[str, NDArray
     facts["as_severe"] = (facts["valve_area_cm2"] < SEVERE_CM2).astype(np.int64)
     rate = np.clip(69 + 9 * own[10] + 5 * now[5] + 0.25 * np.clip(55 - lvef, 0, 40), 45, 125)
     facts["_rate"] = rate
-    facts["_length"] = 1.9 * lvid / 2 * np.exp(0.06 * own[11])
+    facts["_length"] = 2.15 * lvid / 2 * np.exp(0.06 * own[11])
     facts["_calcium"] = np.clip(1.15 * stenosis - 0.2 + 0.22 * own[12] + 0.15 * old, 0, 1)
     facts["_root"] = np.clip(
         (27 + 2.5 * male) * (bsa / 1.9) ** 0.4 * np.exp(0.08 * own[13]), 20, 42
     )
-    atrium = 33 * (bsa / 1.9) ** 0.4 * np.exp(0.12 * own[14] + 0.03 * old + 0.05 * stenosis)
+    atrium = (
+        33
+        * (bsa / 1.9) ** 0.4
+        * np.exp(0.12 * own[14] + 0.03 * old + 0.05 * own[7] + 0.05 * stenosis)
+    )
     facts["_atrium"] = np.clip(atrium, 24, 60)
-    facts["_chest"] = 14 + 9 * (bsa - 1.5) + 2 * own[15]
+    facts["_chest"] = 19 + 9 * (bsa - 1.5) + 2 * own[15]
     return facts
 
 
@@ -185,18 +189,20 @@ def _videos(
     ]
     middle = facts["_chest"] + 18 + facts["septum_mm"] + facts["lvid_mm"] / 2
     below = facts["lvid_mm"] / 2 + facts["posterior_mm"]
-    depth = (middle + below) * np.exp(0.33 + 0.10 * habit[0] + 0.06 * n[5])
+    # most scan at one depth, and go deeper if the back wall is not in view
+    depth = 150 * np.exp(0.07 * habit[0] + 0.05 * n[5])
+    depth = np.maximum(depth, middle + below + 8)
     views = [
         View(
             number=int(number[i]),
             depth=float(np.clip(depth[i], 95, 240)),
-            half_angle=float(np.deg2rad((36, 38, 40, 42)[int(4 * u[1][i])])),
-            turn=float(np.deg2rad(-8 + 6 * habit[1][i] + 7 * n[6][i])),
-            centre=(float(-10 + 6 * n[7][i]), float(middle[i] + 3 * n[8][i])),
-            gain=float(3.5 * habit[2][i] + 2.5 * n[9][i]),
+            half_angle=float(np.deg2rad((37, 40, 43, 46)[int(4 * u[1][i])])),
+            turn=float(np.deg2rad(-2 + 6 * habit[1][i] + 7 * n[6][i])),
+            centre=(float(-17 + 6 * n[7][i]), float(middle[i] + 3 * n[8][i])),
+            gain=float(3.0 * habit[2][i] + 2.0 * n[9][i]),
             span=float(np.clip(54 + 5 * habit[3][i] + 2 * n[10][i], 40, 70)),
             fade=float(0.45 * abs(habit[4][i]) + 0.25 * abs(n[11][i])),
-            haze=float(-14 + 5 * n[12][i]),
+            haze=float(-12 + 5 * n[12][i]),
             lost=(
                 float(25 * u[2][i]),
                 float(25 * u[3][i]),

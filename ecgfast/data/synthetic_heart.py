@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]  # float32 wherever there are many
 
 # how strongly things echo, dB under the strongest
-BLOOD, MUSCLE, LINING, AORTA, LEAFLET, BONE, AROUND, CHEST = -62, -25, -17, -15, -15, 0, -41, -27
-PERICARDIUM = -4
+BLOOD, AROUND, MUSCLE, CHEST, LINING = -57, -36, -24, -26, -16
+AORTA, LEAFLET, PERICARDIUM = -15, -17, 2
 Point = tuple[Floats | float, Floats | float]
 BASE = 0.55  # the valves' plane cuts the ventricle's ellipse here, of its half length
+RISE = 0.30  # of the aortic root over the ventricle's axis, radians
 NEWTON = 6
+Box = tuple[slice, slice, slice]
+EVERYWHERE: Box = (slice(None), slice(None), slice(None))
+MARGIN = 8.0  # mm around a box: for soft edges, and for what moves within a few frames
 
 
 @dataclass(frozen=True)
@@ -125,156 +129,263 @@ def echoes(
     Args:
         heart: Whose.
         now: Its course, F times.
-        x: Of the places, (F, ...) or what broadcasts to it.
+        x: Of the places, (F, P, Q).
         y: See x.
-        beam: Unit vector along the beam at each place, in x and y.
+        beam: Unit vector along the beam at each place, in x and y, each (1, P, Q) or what
+            broadcasts to it.
 
     Returns:
-        Level in dB, (F, ...), x and y of the same tissue at the end of diastole,
-        share of blood in [0, 1].
+        Level in dB, x and y of the same tissue at the end of diastole, share of blood in [0, 1],
+        each (F, P, Q).
     """
-    a, b = now.a, now.b
-    along = x - now.shift
-    p, r = along / a, y / b
-    q = np.sqrt(p * p + r * r) + np.float32(1e-4)
-    nx, ny = p / a, r / b
-    slope = np.sqrt(nx * nx + ny * ny) + np.float32(1e-7)
-    d = (q - 1) * q / slope  # to the cavity's edge, mm; exact on both axes
-    cosine, sine = p / q, r / q
-    thick = 0.5 * (now.septum + now.posterior) + 0.5 * (now.posterior - now.septum) * sine
-    facing = np.abs(nx * beam[0] + ny * beam[1]) / slope  # 1 where the beam meets the wall squarely
-    facing *= facing
+    d, cosine, sine, facing = _ventricle(now, x, y, beam)
+    middle, half = (now.posterior + now.septum) / 2, (now.posterior - now.septum) / 2
+    thick = half * sine
+    thick += middle
+    outside = d - thick
+    u, v = _in_diastole(heart, now, x, y, (d, outside, cosine, sine))
+    scene = _Scene(x, y, np.full_like(d, AROUND), np.zeros_like(d))
 
-    # tissue moves with the cavity's edge, and less the farther it lies from it
-    first = 0.5 * (heart.septum + heart.posterior + (heart.posterior - heart.septum) * sine)
-    depth = np.where(d < thick, d * first / thick, d - thick + first)
-    follows = _ramp(d - thick, 20.0, 12.0)
-    half = np.float32(heart.lvid / 2)
-    u = x + follows * ((heart.length + depth) * cosine - x)
-    v = y + follows * ((half + depth) * sine - y)
-
-    level = np.full(np.broadcast_shapes(x.shape, q.shape), AROUND, dtype=np.float32)
-    blood = np.zeros_like(level)
-    inner, outer = _ramp(d, 0.0), _ramp(d - thick, 0.0)
-    before = _ramp(x - now.base, 0.0, 3.0)  # on the ventricle's side of the valves
-
-    _right_ventricle(heart, now, x, y, level, blood)
-    level += outer * before * (MUSCLE + 9 * (facing - 0.6) - level)
-    lining = np.exp(-np.square(d * np.float32(1 / 1.3)))
-    level += lining * before * facing * (LINING - level)
-    sac = np.exp(-np.square((d - thick - 1.5) * np.float32(1 / 1.7)))
-    sac *= _ramp(-y, 0.0, 14.0) * facing * before
-    level += sac * (PERICARDIUM - level)
-    chamber = inner * _ramp(x - now.base, 6.0, 4.0)
-    _fill(level, blood, chamber)
-    _left_atrium(heart, now, x, y, level, blood)
-    _root(heart, now, x, y, level, blood)
-    _mitral(heart, now, x, y, level)
-    return level, u, v, blood
+    _right_ventricle(now, scene)
+    before = _under(x - now.base, 0.0, 3.0)  # on the ventricle's side of the valves
+    muscle = _under(outside, 0.0)
+    muscle *= before
+    scene.paint(muscle, 8 * facing + (MUSCLE - 5))
+    lining = _line(d, 1.4)
+    lining *= before
+    lining *= facing
+    scene.paint(lining, LINING)
+    box = scene.box(top=0.0)  # the sac shines where it lies behind the heart
+    behind = _line(outside[box] - 1.8, 2.2)
+    behind *= before[box]
+    behind *= facing[box]
+    behind *= _under(-y[box], -4.0, 12.0)
+    scene.paint(behind, PERICARDIUM, box)
+    chamber = _under(d, 0.0)
+    chamber *= _under(x - now.base, 8.0, 4.0)
+    scene.fill(chamber)
+    _left_atrium(heart, now, scene)
+    _root(heart, now, scene)
+    _mitral(heart, now, scene)
+    return scene.level, u, v, scene.blood
 
 
-def _right_ventricle(
-    heart: Heart, now: Course, x: Floats, y: Floats, level: Floats, blood: Floats
-) -> None:
-    height = 10.0 - 2.0 * now.atrium
-    middle = -(now.b + now.septum) - height + 1.0
-    d = _oval(x - 6, y - middle, 40.0, height)
-    level += _ramp(d - 5.0, 0.0, 2.0) * (CHEST - level)
-    _fill(level, blood, _ramp(d, 0.0))
+@dataclass(frozen=True)
+class _Scene:
+    """Levels and blood of places (F, P, Q), painted one structure over the other."""
+
+    x: Floats
+    y: Floats
+    level: Floats
+    blood: Floats
+
+    def box(
+        self,
+        left: float = -np.inf,
+        right: float = np.inf,
+        top: float = -np.inf,
+        bottom: float = np.inf,
+    ) -> Box:
+        """The part of the arrays that a box, mm, needs: the rest is not computed."""
+        x, y = self.x[0], self.y[0]
+        inside = (x > left - MARGIN) & (x < right + MARGIN)
+        inside &= (y > top - MARGIN) & (y < bottom + MARGIN)
+        first, second = inside.any(axis=1).nonzero()[0], inside.any(axis=0).nonzero()[0]
+        if not len(first):
+            return slice(None), slice(0, 0), slice(0, 0)
+        return slice(None), slice(first[0], first[-1] + 1), slice(second[0], second[-1] + 1)
+
+    def paint(self, share: Floats, level: Floats | float, box: Box = EVERYWHERE) -> None:
+        part = self.level[box]
+        part += share * (level - part)
+
+    def fill(self, share: Floats, box: Box = EVERYWHERE) -> None:
+        """With blood."""
+        self.paint(share, BLOOD, box)
+        part = self.blood[box]
+        np.maximum(part, share, out=part)
 
 
-def _left_atrium(
-    heart: Heart, now: Course, x: Floats, y: Floats, level: Floats, blood: Floats
-) -> None:
+def _ventricle(
+    now: Course, x: Floats, y: Floats, beam: tuple[Floats, Floats]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Distance to the cavity's edge (mm, exact on both axes), direction, how the beam meets it."""
+    one_a, one_b = 1 / now.a, 1 / now.b
+    p, r = (x - now.shift) * one_a, y * one_b
+    q = p * p
+    q += r * r
+    np.sqrt(q, out=q)
+    q += np.float32(1e-4)
+    nx, ny = p * one_a, r * one_b
+    slope = nx * nx
+    slope += ny * ny
+    np.sqrt(slope, out=slope)
+    slope += np.float32(1e-7)
+    facing = nx * beam[0]
+    facing += ny * beam[1]
+    facing /= slope
+    facing *= facing  # 1 where the beam meets the wall squarely
+    d = q - 1
+    d *= q
+    d /= slope
+    p /= q
+    r /= q
+    return d, p, r, facing
+
+
+def _in_diastole(
+    heart: Heart, now: Course, x: Floats, y: Floats, place: tuple[Floats, Floats, Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """Tissue moves with the cavity's edge, and less the farther it lies from the wall."""
+    d, outside, cosine, sine = place
+    first = (heart.posterior - heart.septum) / 2 * sine
+    first += (heart.posterior + heart.septum) / 2
+    thinner = heart.septum / now.septum  # walls thicken alike
+    depth = np.maximum(d * thinner, outside + first)
+    follows = _under(outside, 12.0, 10.0)
+    u, v = (depth + heart.length) * cosine, (depth + heart.lvid / 2) * sine
+    for moved, still in ((u, x), (v, y)):
+        moved -= still
+        moved *= follows
+        moved += still
+    return u, v
+
+
+def _right_ventricle(now: Course, scene: _Scene) -> None:
+    height = 9.0 - 2.0 * now.atrium
+    middle = -(now.b + now.septum) - height
+    box = scene.box(bottom=float(middle.max()) + 12)
+    d = _oval(scene.x[box] - 4, scene.y[box] - middle, 44.0, height)
+    scene.paint(_under(d, 6.0, 2.0), CHEST, box)
+    scene.paint(_line(d - 1.5, 1.6), CHEST + 7, box)
+    scene.fill(_under(d, 0.0), box)
+
+
+def _left_atrium(heart: Heart, now: Course, scene: _Scene) -> None:
     tall = heart.atrium / 2 * (0.88 + 0.12 * now.atrium)
-    wide = 1.25 * tall
-    d = _oval(x - now.base - 0.86 * wide, y - (0.92 * heart.lvid / 2 + 4.0 - tall), wide, tall)
-    level += np.exp(-np.square((d - 1.2) * np.float32(1 / 1.6))) * (LINING - 3 - level)
-    _fill(level, blood, _ramp(d, 0.0))
+    wide = 1.3 * tall
+    floor = 0.95 * heart.lvid / 2 + 3.0
+    box = scene.box(left=float(now.base.min()))
+    x, y = scene.x[box], scene.y[box]
+    d = _oval(x - (now.base + 0.80 * wide), y - (floor - tall), wide, tall)
+    scene.paint(_line(d - 1.2, 1.8), LINING - 2, box)
+    scene.fill(_under(d, 0.0, 1.5), box)
     # the aorta comes down behind it
-    d = _oval(
-        x - 28 - heart.length * BASE,
-        y - (0.92 * heart.lvid / 2 + 24),
-        10.5,
-        10.0,
-    )
-    level += np.exp(-np.square((d - 1.0) * np.float32(1 / 1.5))) * (AORTA - 6 - level)
-    _fill(level, blood, _ramp(d, 0.0))
+    left, top = 20 + heart.length * BASE, floor + 12
+    box = scene.box(left - 15, left + 15, top - 15, top + 15)
+    d = _oval(scene.x[box] - left, scene.y[box] - top, 11.0, 9.5)
+    scene.paint(_line(d - 1.0, 2.2), AROUND + 8, box)
+    scene.fill(0.8 * _under(d, 0.0, 2.0), box)
 
 
-def _root(heart: Heart, now: Course, x: Floats, y: Floats, level: Floats, blood: Floats) -> None:
-    radius = heart.root / 2
-    cos, sin = np.float32(0.96), np.float32(-0.28)  # it rises away from the ventricle
-    dx, dy = x - now.base, y - _root_height(heart, now)
-    s, r = cos * dx + sin * dy, cos * dy - sin * dx
-    bulge = radius * (1 + 0.14 * np.exp(-np.square((s - 11) * np.float32(1 / 8.0))))
-    d = np.abs(r) - bulge
-    tube = _ramp(-s, 2.0, 3.0)
-    wall = np.exp(-np.square((d - 0.8) * np.float32(1 / 1.5))) * tube
-    level += wall * (AORTA - level)
-    _fill(level, blood, _ramp(d, 0.0) * tube)
+def _root(heart: Heart, now: Course, scene: _Scene) -> None:
+    radius, height = heart.root / 2, root_height(heart, now)
+    cos, sin = np.float32(np.cos(RISE)), np.float32(-np.sin(RISE))
+    box = scene.box(left=float(now.base.min()) - 4, bottom=float(height.max()) + radius)
+    dx, dy = scene.x[box] - now.base, scene.y[box] - height
+    along = cos * dx
+    along += sin * dy
+    away = cos * dy
+    away -= sin * dx
+    np.abs(away, out=away)
+    bulge = _line(along - 11, 9.0)
+    bulge *= 0.13 * radius
+    bulge += radius
+    d = away - bulge
+    tube = _under(-along, 3.0, 3.0)
+    wall = _line(d - 0.9, 1.5)
+    wall *= tube
+    scene.paint(wall, AORTA, box)
+    tube *= _under(d, 0.0)
+    scene.fill(tube, box)
     # cusps: shut they meet in the middle, open they leave the separation between their tips
-    tip = now.aortic * np.float32(heart.separation / 2)
-    size = np.float32(0.9 + 1.3 * heart.calcium)
-    strength = np.float32(LEAFLET + 13 * heart.calcium)
-    away = np.abs(r)
-    hinge = (1.5, radius)
-    to_cusp = _to_line(s, away, hinge, (10 + 4 * now.aortic, np.maximum(tip, 0.4)))
-    near = np.exp(-np.square(to_cusp / size))
-    level += near * (strength - level)
+    gap = np.maximum(now.aortic * np.float32(heart.separation / 2), 0.3)
+    size, strength = 0.8 + 1.2 * heart.calcium, LEAFLET + 15 * heart.calcium
+    belly = (5.0 + 3 * now.aortic, 0.62 * radius + 0.38 * gap + 1.0)
+    cusp = _to_line(along, away, (1.0, radius), belly)
+    np.minimum(cusp, _to_line(along, away, belly, (9.0 + 5 * now.aortic, gap)), out=cusp)
+    scene.paint(_line(cusp, size), strength, box)
 
 
-def _root_height(heart: Heart, now: Course) -> Floats:
+def root_height(heart: Heart, now: Course) -> Floats:
     """Of the middle of the root; it swings to the chest while the atrium fills."""
-    return -0.84 * now.b - now.septum * 0.35 + np.float32(heart.root / 2) - 2.5 * now.atrium
+    return -0.84 * now.b - 0.35 * now.septum + heart.root / 2 - 2.5 * now.atrium
 
 
-def _mitral(heart: Heart, now: Course, x: Floats, y: Floats, level: Floats) -> None:
-    front = _root_height(heart, now) + np.float32(heart.root / 2)
+def _mitral(heart: Heart, now: Course, scene: _Scene) -> None:
+    front = root_height(heart, now) + heart.root / 2
     back = 0.84 * now.b
     meet_x, meet_y = now.base - 7.0, 0.45 * front + 0.55 * back
-    open_ = now.mitral
-    tip = (meet_x - 13 * open_, meet_y + open_ * (front - 6 - meet_y))
-    bend = (now.base - 4 - 5 * open_, 0.5 * (front + tip[1]) - 2.5 * open_)
+    swing = now.mitral
+    top, bottom = float(front.min()) - 10, float(back.max())
+    box = scene.box(float(now.base.min()) - 22, float(now.base.max()), top, bottom)
+    x, y = scene.x[box], scene.y[box]
+    tip = (meet_x - 12 * swing, meet_y + swing * (front - 5 - meet_y))
+    bend = (now.base - 4 - 5 * swing, 0.5 * (front + tip[1]) - 2.5 * swing)
     d = _to_line(x, y, (now.base, front), bend)
-    d = np.minimum(d, _to_line(x, y, bend, tip))
-    tip = (meet_x - 3 * open_, meet_y + open_ * (back - 3 - meet_y))
-    d = np.minimum(d, _to_line(x, y, (now.base, back), tip))
-    near = np.exp(-np.square(d * np.float32(1 / 1.3)))
-    level += near * (LEAFLET - 3 - level)
-
-
-def _fill(level: Floats, blood: Floats, share: Floats) -> None:
-    level += share * (BLOOD - level)
-    np.maximum(blood, share, out=blood)
+    np.minimum(d, _to_line(x, y, bend, tip), out=d)
+    tip = (meet_x - 3 * swing, meet_y + swing * (back - 3 - meet_y))
+    np.minimum(d, _to_line(x, y, (now.base, back), tip), out=d)
+    scene.paint(_line(d, 1.2), LEAFLET - 2, box)
 
 
 def _oval(x: Floats, y: Floats, wide: Floats | float, tall: Floats | float) -> Floats:
     """Distance to an ellipse, near it; negative inside."""
-    p, r = x / wide, y / tall
-    q = np.sqrt(p * p + r * r) + np.float32(1e-4)
-    nx, ny = p / wide, r / tall
-    return (q - 1) * q / (np.sqrt(nx * nx + ny * ny) + np.float32(1e-7))
+    p, r = x * (1 / wide), y * (1 / tall)
+    q = p * p
+    q += r * r
+    np.sqrt(q, out=q)
+    q += np.float32(1e-4)
+    p *= 1 / wide
+    p *= p
+    r *= 1 / tall
+    r *= r
+    p += r
+    np.sqrt(p, out=p)
+    p += np.float32(1e-7)
+    d = q - 1
+    d *= q
+    d /= p
+    return d
 
 
 def _to_line(x: Floats, y: Floats, one: Point, two: Point) -> Floats:
     """Distance to a line from one point to another."""
     dx, dy = two[0] - one[0], two[1] - one[1]
+    scale = 1 / (dx * dx + dy * dy)
     px, py = x - one[0], y - one[1]
-    place = (px * dx + py * dy) / (dx * dx + dy * dy)
-    np.clip(place, 0, 1, out=place)
+    place = px * (dx * scale)
+    place += py * (dy * scale)
+    np.maximum(place, 0, out=place)
+    np.minimum(place, 1, out=place)
     px -= place * dx
     py -= place * dy
-    return np.sqrt(px * px + py * py)
+    px *= px
+    py *= py
+    px += py
+    return np.sqrt(px, out=px)
 
 
-def _ramp(d: Floats, edge: float, soft: float = 1.0) -> Floats:
+def _line(d: Floats, width: float) -> Floats:
+    """A bell over a distance."""
+    bell = d * np.float32(1 / width)
+    bell *= bell
+    np.negative(bell, out=bell)
+    return np.exp(bell, out=bell)
+
+
+def _under(d: Floats, edge: float, soft: float = 1.0) -> Floats:
     """1 well under the edge, 0 well over it."""
-    return np.clip((edge - d) * np.float32(0.5 / soft) + np.float32(0.5), 0, 1)
+    share = d * np.float32(-0.5 / soft)
+    share += np.float32(0.5 / soft * edge + 0.5)
+    np.maximum(share, 0, out=share)
+    return np.minimum(share, 1, out=share)
 
 
 def _step(
-    t: NDArray[np.float64], low: NDArray[np.float64] | float, high: NDArray[np.float64] | float
+    t: NDArray[np.float64],
+    low: NDArray[np.float64] | float,
+    high: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
     z = np.clip((t - low) / (high - low), 0, 1)
     return z * z * (3 - 2 * z)

@@ -13,11 +13,14 @@ from ecgfast.data.synthetic_patients import normals, uniforms
 
 TEXTURE = 512  # a power of two
 PER_MM = 2.0  # places of the texture
-TOGETHER = 4  # frames: so little memory stays in the cache
+TOGETHER = 8  # frames at a time: few enough for the cache
 Integers = NDArray[np.int64]
 Fan = tuple[NDArray[np.float64], NDArray[np.float64], list[Integers], list[Floats], Integers]
 BEATS = 400  # that are drawn; a video cannot last longer
-NOISE = 1 << 20
+NOISE = 1 << 20  # values; no frame has more places
+FLICKER = np.float32(0.3)  # share of the grain of tissue that does not move with it
+PATCHES = 40.0  # variance of the blur of uneven tissue, in that of a speckle
+HAZE_FADE = 0.7  # dB a mm
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,6 @@ def scan(
     grain = _texture(seed)
     drift = view.breath[0] * np.sin(2 * np.pi * (view.breath[1] * t + view.start))
     hashed = uniforms(seed, np.array([view.number]), 46, frames + 2)[0]
-    offset = (hashed[2:] * NOISE).astype(np.int64)
     corner = (hashed[:2] * TEXTURE).astype(np.float32)
     out[...] = 0
     flat = out.reshape(frames, -1)
@@ -88,23 +90,31 @@ def scan(
         x, y = c * dx + s * dy, c * dy - s * dx
         level, u, v, blood = echoes(heart, now, x, y, beam)
         if noise:
-            u = (u * np.float32(PER_MM) + corner[0]).astype(np.int32) & (TEXTURE - 1)
-            v = (v * np.float32(PER_MM) + corner[1]).astype(np.int32) & (TEXTURE - 1)
-            speckle = grain.take(v * TEXTURE + u)
-            passing = _passing(seed, offset[part], level[0].shape)
-            level += blood * np.float32(view.clutter)
-            level += np.float32(view.grain) * (
-                speckle * (1 - blood) + passing * (0.35 + 0.9 * blood)
-            )
+            speckle = grain.take(_place(u, v, corner), mode="clip")
+            passing = _passing(seed, hashed[2:][part], level.shape)
             level += fixed
-            np.maximum(level, np.float32(view.haze) - 0.9 * z + 4 * passing, out=level)
+            level += blood * np.float32(view.clutter)
+            blood *= 1 - FLICKER  # it flows: all of its grain is new
+            blood += FLICKER
+            blood *= passing - speckle
+            speckle += blood
+            speckle *= np.float32(view.grain)
+            level += speckle
+            passing *= 4
+            passing += np.float32(view.haze) - np.float32(HAZE_FADE) * z
+            np.maximum(level, passing, out=level)
             level = _smear(level)
         level += np.float32(view.gain + view.span)
         level *= np.float32(255 / view.span)
-        np.clip(level, 0, 255, out=level)
+        np.maximum(level, 0, out=level)
+        np.minimum(level, 255, out=level)
         polar = level.reshape(len(level), -1)
-        image = sum(w * polar.take(i, axis=1) for i, w in zip(where, weights, strict=True))
-        flat[part, inside] = (image + np.float32(0.5)).astype(np.uint8)
+        image = np.full((len(level), len(inside)), 0.5, dtype=np.float32)
+        for weight, place in zip(weights, where, strict=True):
+            read = polar.take(place, axis=1, mode="clip")
+            read *= weight
+            image += read
+        flat[part, inside] = image.astype(np.uint8)
 
 
 def _beats(seed: int, heart: Heart, view: View, t: NDArray[np.float64]) -> Course:
@@ -129,10 +139,25 @@ def _fixed(view: View, angle: NDArray[np.float64], z: Floats, seed: int) -> Floa
 def _smear(level: Floats) -> Floats:
     """Beams are wide: each sees its neighbours, too."""
     out = 0.4 * level
-    out[:, 1:-1] += 0.3 * (level[:, 2:] + level[:, :-2])
-    out[:, 0] += 0.6 * level[:, 1]
-    out[:, -1] += 0.6 * level[:, -2]
+    level *= np.float32(0.3)
+    out[:, 1:] += level[:, :-1]
+    out[:, :-1] += level[:, 1:]
+    out[:, 0] += level[:, 0]
+    out[:, -1] += level[:, -1]
     return out
+
+
+def _place(u: Floats, v: Floats, corner: Floats) -> Integers:
+    """Where in the texture a place lies; u and v are spent."""
+    for values, first in ((u, corner[0]), (v, corner[1])):
+        values *= np.float32(PER_MM)
+        values += first
+    row, column = v.astype(np.intp), u.astype(np.intp)
+    row &= TEXTURE - 1
+    column &= TEXTURE - 1
+    row *= TEXTURE
+    row += column
+    return row
 
 
 @lru_cache(maxsize=4)
@@ -141,9 +166,12 @@ def _texture(seed: int) -> Floats:
     rows = normals(seed, np.arange(2 * TEXTURE), 47, TEXTURE).reshape(2, TEXTURE, TEXTURE)
     f = np.fft.fftfreq(TEXTURE)
     blur = np.exp(-2 * (np.pi * 1.3) ** 2 * (f[:, None] ** 2 + f[None, :] ** 2))
-    field = np.fft.ifft2(np.fft.fft2(rows[0] + 1j * rows[1]) * blur)
+    spectrum = np.fft.fft2(rows[0] + 1j * rows[1])
+    field = np.fft.ifft2(spectrum * blur)
     log = np.log(np.abs(field) + 1e-3 * np.abs(field).mean())
     log = np.maximum((log - log.mean()) / log.std(), -3)
+    coarse = np.fft.ifft2(spectrum * blur**PATCHES).real  # tissue is not even
+    log += 0.8 * coarse / coarse.std()
     return np.ascontiguousarray(log, dtype=np.float32).reshape(-1)
 
 
@@ -152,17 +180,20 @@ def _noise(seed: int) -> Floats:
     return normals(seed, np.arange(NOISE // 512), 48, 512).astype(np.float32).reshape(-1)
 
 
-def _passing(seed: int, offset: NDArray[np.int64], shape: tuple[int, ...]) -> Floats:
+def _passing(seed: int, chance: NDArray[np.float64], shape: tuple[int, ...]) -> Floats:
     """Noise that no frame shares with the next, (F, B, Z)."""
-    noise, each = _noise(seed), int(np.prod(shape))
-    index = offset[:, None] + np.arange(each)
-    return noise.take(index & (NOISE - 1)).reshape(len(offset), *shape)
+    noise, each = _noise(seed), shape[1] * shape[2]
+    first = (chance * (NOISE - each)).astype(np.int64)
+    out = np.empty((len(first), each), dtype=np.float32)
+    for row, begin in zip(out, first, strict=True):
+        row[:] = noise[begin : begin + each]
+    return out.reshape(shape)
 
 
 @lru_cache(maxsize=64)
 def _fan(size: int, half: float) -> Fan:
     """Angles of the beams, depths of their samples in [0, 1], and how pixels are read from them."""
-    beams, samples = max(8, round(0.85 * size)), max(8, round(0.95 * size))
+    beams, samples = max(8, round(0.75 * size)), max(8, round(0.9 * size))
     angle, depth = np.linspace(-half, half, beams), np.linspace(0.02, 1.0, samples)
     pixel = max(1.0, 2 * np.sin(half)) / (0.98 * size)  # of the depth
     across = (np.arange(size) + 0.5 - size / 2) * pixel
