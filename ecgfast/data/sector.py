@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ecgfast.config.clips import MOST_FRAMES, ClipFit
-from ecgfast.data.fan import fit_fan
+from ecgfast.data.fan import Fan, fit_fan
 from ecgfast.data.records import Issue, Video, bad
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
@@ -19,7 +19,9 @@ LOOK = 240  # pixels of the longer side on which the sector is looked for
 LEAST_SD = 0.7  # levels: less is what a codec does to still text
 SHARE_SD = 0.03  # of the liveliest pixels: less does not move
 LEAST_AREA = 0.04  # of the frame
-COVERED = 0.95  # of what moves must lie in the fan
+DENSE = 0.5  # of the neighbours must move too: lines do not hold
+BESIDE = 0.05  # of the frame: a part that lies so near to a fan is taken into it
+COVERED = 0.9  # of what moves must lie in the fan
 FILLED = 0.35  # of the fan must move
 SOLID = 0.75  # of the convex hull must move, where no fan fits
 COLOURED = 40  # levels by which a colour is not that of its brightness
@@ -79,7 +81,7 @@ def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
         inside = np.zeros((height, width), dtype=bool)
         inside[region[0] : region[2], region[1] : region[3]] = True
         active &= inside[::step, ::step]
-    active = _largest(active)
+    dense, labels, active = _largest(active)
     if active.sum() < LEAST_AREA * active.size:
         text = (
             f"{100 * active.mean():.2g} % of the frame move and hang together, "
@@ -87,14 +89,10 @@ def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
             "burnt-in names too"
         )
         raise bad("no_sector", text)
-    fan = fit_fan(active)
-    drawn = fan.inside(active.shape)
-    both = float((active & drawn).sum())
-    if both >= COVERED * active.sum() and both >= FILLED * drawn.sum():
-        scaled = fan._replace(
-            x=fan.x * step, y=fan.y * step, near=fan.near * step, far=fan.far * step
-        )
-        return Sector(scaled.inside((height, width)), True)
+    for up in (1, -1):  # some show the apex below
+        mask = _fan_around(active[::up], dense[::up], labels[::up], step, (height, width))
+        if mask is not None:
+            return Sector(mask[::up], True)
     hull = _hull(active, step, (height, width))
     if active.sum() < SOLID * hull[::step, ::step].sum():
         text = (
@@ -113,17 +111,48 @@ def _moving(pixels: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
     return sd > max(LEAST_SD, SHARE_SD * float(np.quantile(sd, 0.99)))
 
 
-def _largest(active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """What is dense, of that the largest part, gaps between its pieces closed."""
+def _largest(
+    active: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.bool_]]:
+    """What is dense, its parts by number, and the largest of them."""
     side = max(3, round(max(active.shape) / 50) | 1)
-    dense = ndimage.uniform_filter(active.astype(np.float32), side) > 0.55
-    near = ndimage.binary_dilation(dense, iterations=max(1, side // 2))
-    labels, count = ndimage.label(near)
-    if not count:
-        return dense
+    dense = ndimage.uniform_filter(active.astype(np.float32), side) > DENSE
+    labels, _ = ndimage.label(ndimage.binary_dilation(dense, iterations=side // 2))
     sizes = np.bincount(labels.ravel(), weights=dense.ravel())
-    sizes[0] = 0
-    return dense & (labels == int(sizes.argmax()))
+    sizes[0] = -1
+    return dense, labels, dense & (labels == int(sizes.argmax()))
+
+
+def _joined(dense: NDArray[np.bool_], labels: NDArray[np.int32], fan: Fan) -> NDArray[np.bool_]:
+    """All parts that lie in the fan, or between it and its apex, but for a few pixels."""
+    y, x = np.mgrid[: dense.shape[0], : dense.shape[1]].astype(np.float64)
+    margin = BESIDE * max(dense.shape)
+    inside = fan._replace(near=0.0).depth(y, x) >= -margin
+    inside |= np.hypot(y - fan.y, x - fan.x) < margin
+    sizes = np.bincount(labels.ravel(), weights=dense.ravel())
+    within = np.bincount(labels.ravel(), weights=(dense & inside).ravel())
+    kept = within > 0.5 * np.maximum(sizes, 1)
+    return dense & kept[labels]
+
+
+def _fan_around(
+    active: NDArray[np.bool_],
+    dense: NDArray[np.bool_],
+    labels: NDArray[np.int32],
+    step: int,
+    shape: tuple[int, int],
+) -> NDArray[np.bool_] | None:
+    """The fan around the largest part and those that lie in its fan; None if none fits."""
+    fan = fit_fan(active)
+    whole = _joined(dense, labels, fan) | active
+    if whole.sum() > active.sum():  # the skin beyond a dark ring, say
+        active, fan = whole, fit_fan(whole)
+    drawn = fan.inside(active.shape)
+    both = float((active & drawn).sum())
+    if both < COVERED * active.sum() or both < FILLED * drawn.sum():
+        return None
+    wide = fan._replace(x=fan.x * step, y=fan.y * step, near=fan.near * step, far=fan.far * step)
+    return wide.inside(shape)
 
 
 def _hull(active: NDArray[np.bool_], step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
