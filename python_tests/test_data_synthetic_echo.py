@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ecgfast import testing
+from ecgfast.config.clips import ClipFit
 from ecgfast.data import synthetic_echo
-from ecgfast.data.synthetic_echo import echo_table, make_echo_cohort
+from ecgfast.data.clip_store import ClipStore, ClipWriter
+from ecgfast.data.records import DataError
+from ecgfast.data.synthetic_echo import echo_table, make_echo_cohort, write_echo_cohort
 from ecgfast.data.synthetic_heart import RISE, Heart, cycle, echoes, root_height
 from ecgfast.testing import make_clip
 
@@ -294,6 +298,42 @@ def test_sizes_show_the_same_heart():
 def test_bad_requests_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         make_echo_cohort(**bad)
+
+
+# the store
+
+
+def test_a_store_holds_the_cohort(tmp_path):
+    manifest = write_echo_cohort(tmp_path / "store", 6, size=32, frames=5, seed=2)
+    videos, table = make_echo_cohort(6, size=32, frames=5, seed=2)
+    store = ClipStore.open(tmp_path / "store")
+    assert store.synthetic
+    assert store.fit == ClipFit(size=32)
+    assert store.manifest["record_id"].tolist() == table["record_id"].tolist()
+    assert all((manifest[name].to_numpy() == column).all() for name, column in table.items())
+    for i in range(len(videos)):
+        assert np.array_equal(store.frames(i)[:, 0], videos[i])
+    assert manifest["spacing_mm"].between(1, 20).all()
+
+
+def test_a_store_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+    whole = write_echo_cohort(tmp_path / "whole", 6, size=32, frames=3)
+    monkeypatch.setattr(synthetic_echo, "TOGETHER", 5)
+    monkeypatch.setattr(ClipWriter, "__init__", partialmethod(ClipWriter.__init__, shard_records=4))
+    with monkeypatch.context() as broken:
+        add, calls = ClipWriter.add, iter(range(11))
+        broken.setattr(ClipWriter, "add", lambda *a, **k: (next(calls), add(*a, **k))[1])
+        with pytest.raises(StopIteration):
+            write_echo_cohort(tmp_path / "cut", 6, size=32, frames=3)
+    for _ in range(2):  # goes on, then finds it finished
+        again = write_echo_cohort(tmp_path / "cut", 6, size=32, frames=3)
+        for name in ("record_id", "sha256", "lvh", "wall_mm"):
+            assert again[name].tolist() == whole[name].tolist()
+    with pytest.raises(DataError):
+        write_echo_cohort(tmp_path / "cut", 7, size=32, frames=3)
+
+
+# a clip for tests
 
 
 def test_made_clips_are_clips():

@@ -5,22 +5,29 @@ Nothing here was measured on a person; docs/synthetic.md says how it is made and
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ecgfast.config.clips import ClipFit
 from ecgfast.data.synthetic_heart import Heart
 from ecgfast.data.synthetic_patients import Integers, normals, split_of, uniforms
 from ecgfast.data.synthetic_scan import View, scan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Table = dict[str, NDArray[Any]]
 MOST_STUDIES, MOST_VIDEOS = 8, 16
 SEVERE_CM2 = 1.0  # an aortic valve under this is severely stenosed
 HEAVY = {0: 95.0, 1: 115.0}  # g/m2 of women and men: over this a ventricle is hypertrophied
 MOST_BYTES = 8 << 30
+TOGETHER = 64  # videos that are scanned before they are written
 
 
 def make_echo_cohort(
@@ -60,14 +67,77 @@ def make_echo_cohort(
     if np.prod(shape, dtype=np.int64) > MOST_BYTES:
         raise ValueError(
             f"{patients} patients are {len(jobs)} videos of {np.prod(shape[1:]) / 2**20:.1f} MiB "
-            "each: take fewer patients or frames, or smaller ones"
+            "each: take fewer patients or frames, or smaller ones; write_echo_cohort writes them "
+            "to a store piece by piece"
         )
     videos = np.empty(shape, dtype=np.uint8)
+    _scan(seed, jobs, fps, videos)
+    return videos, table
+
+
+def write_echo_cohort(
+    path: str | Path,
+    patients: int,
+    *,
+    size: int = 112,
+    frames: int = 32,
+    fps: float = 30.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Writes a cohort as a store of clips, marked as synthetic; a call that was cut off goes on.
+
+    Args:
+        path: Folder of the store.
+        patients: See make_echo_cohort; here memory is no limit.
+        size: See make_echo_cohort.
+        frames: See make_echo_cohort.
+        fps: See make_echo_cohort.
+        seed: See make_echo_cohort.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: See make_echo_cohort.
+        DataError: The folder holds something else.
+    """
+    from ecgfast.data.clip_store import ClipStore, ClipWriter
+
+    _check(patients, size, frames, fps)
+    facts = {"patients": patients, "frames": frames, "fps": float(fps), "seed": seed}
+    plan = json.dumps({"synthetic": facts, "size": size})
+    fit = ClipFit(size=size)  # the fan is all there is: a mask would change nothing
+    writer = ClipWriter(path, fit, made_by={"SYNTHETIC": facts}, synthetic=True, plan=plan)
+    if writer.finished:
+        return ClipStore.open(path).manifest
+    table, jobs = echo_table(patients, fps=fps, seed=seed)
+    videos = np.empty((TOGETHER, frames, size, size), dtype=np.uint8)
+    for begin in range(writer.done, len(jobs), TOGETHER):
+        some = jobs[begin : begin + TOGETHER]
+        _scan(seed, some, fps, videos)
+        for i, (_, view) in enumerate(some):
+            row = {name: column[begin + i].item() for name, column in table.items()}
+            writer.add(
+                videos[i, :, None],
+                record_id=row.pop("record_id"),
+                patient_id=row.pop("patient_id"),
+                study_id=row.pop("study_id"),
+                split=row.pop("split"),
+                view=row.pop("view"),
+                fps=row.pop("fps"),
+                spacing_mm=view.spacing_mm(size),
+                labels=row,
+                source=f"SYNTHETIC seed {seed}",
+            )
+    return writer.close()
+
+
+def _scan(seed: int, jobs: list[tuple[Heart, View]], fps: float, videos: NDArray[np.uint8]) -> None:
+    """Fills the first videos (V, F, S, S), each in one thread."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         done = [pool.submit(scan, seed, *job, fps, videos[i]) for i, job in enumerate(jobs)]
         for one in done:
             one.result()
-    return videos, table
 
 
 def echo_table(patients: int, *, fps: float, seed: int) -> tuple[Table, list[tuple[Heart, View]]]:

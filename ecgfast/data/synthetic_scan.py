@@ -61,6 +61,10 @@ class View:
     breath: tuple[float, float]
     start: float
 
+    def spacing_mm(self, size: int) -> float:
+        """Of a pixel, of a frame of ``size`` x ``size``."""
+        return self.depth * _pixel(size, self.half_angle)
+
 
 def scan(
     seed: int, heart: Heart, view: View, fps: float, out: NDArray[np.uint8], *, noise: bool = True
@@ -190,12 +194,17 @@ def _passing(seed: int, chance: NDArray[np.float64], shape: tuple[int, ...]) -> 
     return out.reshape(shape)
 
 
+def _pixel(size: int, half: float) -> float:
+    """Its side, of the depth: the fan fills the frame."""
+    return float(max(1.0, 2 * np.sin(half)) / (0.98 * size))
+
+
 @lru_cache(maxsize=64)
 def _fan(size: int, half: float) -> Fan:
     """Angles of the beams, depths of their samples in [0, 1], and how pixels are read from them."""
     beams, samples = max(8, round(0.75 * size)), max(8, round(0.9 * size))
     angle, depth = np.linspace(-half, half, beams), np.linspace(0.02, 1.0, samples)
-    pixel = max(1.0, 2 * np.sin(half)) / (0.98 * size)  # of the depth
+    pixel = _pixel(size, half)
     across = (np.arange(size) + 0.5 - size / 2) * pixel
     down = (np.arange(size) + 0.5 - size / 2) * pixel + 0.5
     r = np.hypot(across[None, :], down[:, None])
