@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from ecgfast.models.clip_encoder import MEAN, STD, ClipEncoder
+from ecgfast.models.clip_encoder import ClipEncoder
 from ecgfast.models.pretrained import load_pretrained
 
 SMALL = {"width": 4, "size": 32}
@@ -139,7 +139,7 @@ def test_bytes_are_scaled_clip_by_clip(encoder):
     low, high = clips[:2].flatten(1).float().aminmax(dim=1)
     floats = (clips[:2].float() - low.view(2, 1, 1, 1, 1)) / (high - low).view(2, 1, 1, 1, 1)
     scaled = encoder.scaled(clips)
-    assert torch.equal(scaled[:2], floats)
+    torch.testing.assert_close(scaled[:2], floats)
     assert (scaled[2] == 0).all()
     assert torch.equal(encoder.scaled(floats), floats)
     torch.testing.assert_close(encoder(clips)[:2], encoder(floats))
@@ -148,10 +148,14 @@ def test_bytes_are_scaled_clip_by_clip(encoder):
     torch.testing.assert_close(standard[:2].std((1, 2, 3, 4), correction=0), torch.ones(2))
     assert (standard[2] == 0).all()
     kinetics = ClipEncoder(**SMALL, scale="kinetics").scaled(clips)
-    assert kinetics.shape == (3, 3, 4, 32, 32)
-    for channel in range(3):
-        expected = (clips[:, 0] / 255 - MEAN[channel]) / STD[channel]
-        torch.testing.assert_close(kinetics[:, channel], expected)
+    torch.testing.assert_close(kinetics, (clips / 255 - 1.203276 / 3) / (0.666469 / 3))
+    colour = ClipEncoder(**SMALL, scale="kinetics", grey=False).scaled(
+        clips.expand(-1, 3, 4, 32, 32)
+    )
+    for channel, (mean, std) in enumerate(
+        [(0.43216, 0.22803), (0.394666, 0.22145), (0.37645, 0.216989)]
+    ):
+        torch.testing.assert_close(colour[:, channel], (clips[:, 0] / 255 - mean) / std)
 
 
 def test_grey_is_the_same_as_three_equal_colours(encoder):
@@ -167,6 +171,10 @@ def test_an_encoder_in_grey_sees_no_colour(encoder):
     torch.testing.assert_close(encoder(red), encoder(green))
     colour = ClipEncoder(**SMALL, grey=False).eval()
     assert not torch.allclose(colour(red), colour(green))
+    levels = torch.tensor([200, 100, 50], dtype=torch.uint8).view(1, 3, 1, 1, 1)
+    clip = (levels * (torch.rand(1, 1, 4, 32, 32) < 0.5)).to(torch.uint8)
+    grey = torch.where(clip[:, :1] > 0, 124, 0).to(torch.uint8)  # 124.2 of ITU-R BT.601
+    torch.testing.assert_close(encoder(clip), encoder(grey))
 
 
 def test_clips_do_not_mix_in_use(encoder):
@@ -196,6 +204,30 @@ def test_gradients_reach_the_first_layer_of_half_precision_too():
         whole = encoder.eval()(grey_clips(1))
         with torch.autocast("cpu", torch.bfloat16):
             assert encoder(grey_clips(1)).shape == whole.shape
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_gradients_of_half_precision_are_of_the_clips_not_of_memory(frames):
+    torch.manual_seed(4)
+    conv = ClipEncoder(width=16).net.layer2[1].conv1[0]
+    maps, slopes = torch.randn(2, 16, 32, frames, 14, 14)
+    found = []
+    for half in (False, True):
+        junk = [torch.full((size,), torch.nan) for size in (10**4, 10**5, 10**6, 3 * 10**6)]
+        del junk  # what nobody wrote is now no number
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out = conv(maps)
+        (out.float() * slopes).sum().backward()
+        found.append(conv.weight.grad.clone())
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0.02 * float(found[0].abs().max()))
+
+
+def test_two_frames_are_padded_as_others_are():
+    torch.manual_seed(5)
+    conv = ClipEncoder(width=4).net.layer1[0].conv1[0].double()
+    maps = torch.randn(2, 4, 2, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(conv(maps), functional.conv3d(maps, conv.weight, padding=1))
 
 
 @pytest.mark.parametrize("kind", ["pth", "safetensors", "wrapped", "prefixed", "compiled"])

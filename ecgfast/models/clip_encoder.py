@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ecgfast.ops import ClipSpec, clip_transform
+
 NETS = ("r3d_18",)
 SCALES = ("min_max", "standard", "kinetics")
-MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # of Kinetics-400, RGB
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LEAST_SIDE, MOST_SIDE = 8, 1024  # pixels: a size may come from a file
 MOST_WIDTH, MOST_FRAMES = 1024, 1024
@@ -38,7 +39,8 @@ class ClipEncoder(nn.Module):
         frames: Of a clip.
         step: Frames from one frame of a clip to the next.
         scale: ``min_max`` brings each clip to [0, 1], ``standard`` to zero mean and unit SD, and a
-            clip of one level to 0; ``kinetics`` takes the mean and SD of Kinetics-400.
+            clip of one level to 0; ``kinetics`` takes the mean and SD of Kinetics-400, of grey the
+            means of those of the three colours.
         dropout: Of the embedding.
         embedding_dim: D; 0 and 8 width are all that it can be.
 
@@ -51,8 +53,6 @@ class ClipEncoder(nn.Module):
         torch.Size([2, 32])
     """
 
-    mean: Tensor
-    std: Tensor
     luma: Tensor
 
     def __init__(
@@ -64,7 +64,7 @@ class ClipEncoder(nn.Module):
         grey: bool = True,
         frames: int = 4,
         step: int = 1,
-        scale: str = "min_max",
+        scale: Literal["min_max", "standard", "kinetics"] = "min_max",
         dropout: float = 0.0,
         embedding_dim: int = 0,
     ) -> None:
@@ -86,12 +86,11 @@ class ClipEncoder(nn.Module):
         if embedding_dim not in (0, 8 * width):
             raise ValueError(f"embedding_dim of width {width} is {8 * width}, got {embedding_dim}")
         self.size, self.grey, self.frames, self.step = size, grey, frames, step
-        self.scale = scale
+        self.spec = ClipSpec(scale=scale)
         self.net = R3D18(width)
         self.embedding_dim = 8 * width
         self.dropout = nn.Dropout(dropout)
-        for name, colours in (("mean", MEAN), ("std", STD), ("luma", LUMA)):
-            self.register_buffer(name, torch.tensor(colours).view(1, 3, 1, 1, 1), persistent=False)
+        self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1, 1), persistent=False)
 
     def stages(self) -> list[nn.Module]:
         """From the clip to the embedding: the stem and four stages."""
@@ -115,26 +114,14 @@ class ClipEncoder(nn.Module):
                 f"clips must have a frame or more and {LEAST_SIDE} pixels a side or more, got "
                 f"{tuple(clips.shape)}"
             )
-        if clips.is_floating_point():
-            return (clips * self.luma).sum(1, keepdim=True) if self._greyed(clips) else clips
-        if clips.dtype != torch.uint8:
+        if clips.dtype != torch.uint8 and not clips.is_floating_point():
             raise TypeError(f"clips must be uint8 or of a float dtype, got {clips.dtype}")
-        levels = clips.to(self.mean.dtype)
-        if self._greyed(clips):
-            levels = (levels * self.luma).sum(1, keepdim=True).round()
-        if self.scale == "kinetics":
-            return (levels / 255 - self.mean) / self.std
-        every = (1, 2, 3, 4)
-        if self.scale == "min_max":
-            low = levels.amin(every, keepdim=True)
-            span = levels.amax(every, keepdim=True) - low
-        else:
-            low = levels.mean(every, keepdim=True)
-            span = levels.std(every, correction=0, keepdim=True)
-        return (levels - low) / torch.where(span > 0, span, 1)
-
-    def _greyed(self, clips: Tensor) -> bool:
-        return self.grey and clips.shape[1] == 3 and self.scale != "kinetics"
+        if self.grey and clips.shape[1] == 3:
+            grey = (clips * self.luma).sum(1, keepdim=True)
+            clips = grey if clips.is_floating_point() else grey.round().to(torch.uint8)
+        if clips.is_floating_point():
+            return clips
+        return clip_transform(clips, spec=self.spec).to(self.luma.dtype)
 
     def features(self, clips: Tensor) -> Tensor:
         """The last maps ``(N, D, F', H', W')`` of clips, before their mean.
@@ -217,6 +204,22 @@ def _stage(width_in: int, width: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_Block(width_in, width, stride), _Block(width, width, 1))
 
 
+class _Conv(nn.Conv3d):
+    """Pads time itself where a kernel of 3 lies on 2 frames on a CPU.
+
+    There the gradient of its weights in bfloat16 is of memory that nobody wrote (oneDNN in torch
+    2.13). Clips of 4 frames come to 2 in the second stage, those of 16 in the last.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of the base."""
+        if x.shape[2] != 2 or self.padding[0] != 1 or x.is_cuda:
+            return super().forward(x)
+        x = nn.functional.pad(x, (0, 0, 0, 0, 1, 1))
+        sides = (0, *self.padding[1:])
+        return nn.functional.conv3d(x, self.weight, stride=self.stride, padding=sides)
+
+
 def _conv(width_in: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, nn.Module]:
-    conv = nn.Conv3d(width_in, width, kernel, stride=stride, padding=kernel // 2, bias=False)
+    conv = _Conv(width_in, width, kernel, stride=stride, padding=kernel // 2, bias=False)
     return conv, nn.BatchNorm3d(width)

@@ -12,10 +12,11 @@ from torch.utils.data import default_collate
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Encoder, Signal
-from ecgfast.config.clips import ClipFit
+from ecgfast.config.clips import ClipFit, ClipNet
 from ecgfast.config.pages import PageFit, PageNet
 from ecgfast.data.source import Source
 from ecgfast.miners.distance import View
+from ecgfast.models.clip_encoder import ClipEncoder
 from ecgfast.models.conv_vae import ConvVAE
 from ecgfast.models.dual_attention import LEADS, DualAttention, DualAttentionDecoder
 from ecgfast.models.heads import Head, RiskHead
@@ -34,13 +35,14 @@ from ecgfast.transforms.beats import median_beats
 from ecgfast.transforms.recipes import Recipe, recipe_named
 from ecgfast.transforms.signal import OneRecord, Prepare
 
-AnyEncoder = ResNet1d | DualAttention | XResNet1d | ConvVAE | PageEncoder
+AnyEncoder = ResNet1d | DualAttention | XResNet1d | ConvVAE | PageEncoder | ClipEncoder
 ENCODERS: dict[str, type[nn.Module]] = {
     "ResNet1d": ResNet1d,
     "DualAttention": DualAttention,
     "XResNet1d": XResNet1d,
     "ConvVAE": ConvVAE,
     "PageEncoder": PageEncoder,
+    "ClipEncoder": ClipEncoder,
 }
 NETS = {  # by what configurations say
     "resnet18": "ResNet1d",
@@ -134,6 +136,23 @@ def make_page_encoder(
         raise RunError(f"error[encoder] {error}", code=2) from error
     words["embedding_dim"] = encoder.embedding_dim
     return encoder, {"class": "PageEncoder", "arguments": words}
+
+
+def make_clip_encoder(clip: ClipNet) -> tuple[ClipEncoder, dict[str, Any]]:
+    """The encoder of clips with its weights, and how a contract describes it.
+
+    Raises:
+        RunError: The file of weights is not what it must be.
+    """
+    words = {k: v for k, v in asdict(clip).items() if k not in ("weights", "least_match")}
+    try:
+        encoder = ClipEncoder(**words)
+        if clip.weights:
+            say(load_pretrained(clip.weights, encoder.net, least_share=clip.least_match).line())
+    except ValueError as error:
+        raise RunError(f"error[encoder] {error}", code=2) from error
+    words["embedding_dim"] = encoder.embedding_dim
+    return encoder, {"class": "ClipEncoder", "arguments": words}
 
 
 def check_scale(signal: Signal, recipe: dict[str, Any] | None) -> None:

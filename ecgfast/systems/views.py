@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from ecgfast.config import Augment as AugmentConfig
 from ecgfast.config import Projector as ProjectorConfig
-from ecgfast.config import Signal
+from ecgfast.config import Signal, Store
+from ecgfast.config.clips import ClipFit, ClipNet
+from ecgfast.config.clips import ClipViews as ClipViewsConfig
 from ecgfast.config.pages import PageViews as ViewsConfig
 from ecgfast.data.sampler import StepSampler
 from ecgfast.data.source import Source, open_source
 from ecgfast.models.heads import Projector
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.ops import ImageAugmentSpec
+from ecgfast.systems.clips import check_clips
 from ecgfast.systems.parts import augmentation, check_source, preparation
 from ecgfast.train.batches import Batches, Sampler
 from ecgfast.train.contract import Contract, Records
@@ -22,6 +25,7 @@ from ecgfast.train.errors import RunError
 from ecgfast.train.fit import Run
 from ecgfast.train.method import Method
 from ecgfast.transforms.augment import Augment
+from ecgfast.transforms.clip import ClipTransform
 from ecgfast.transforms.page import PageFaults, PageViews
 from ecgfast.transforms.recipes import Recipe
 
@@ -33,6 +37,25 @@ def open_records(config: Any) -> Source:
         data.paths, data.splits, signal=signal, patients=data.patients, limit=data.limit
     )
     check_source(source, signal, chosen=True)
+    return source
+
+
+def open_videos(data: Store, net: ClipNet) -> Source:
+    """The videos of a configuration, of the size and colour that a network sees.
+
+    Raises:
+        ContractError: The stores hold something else.
+    """
+    source = open_source(
+        data.paths,
+        data.splits,
+        signal=Signal(),
+        patients=data.patients,
+        limit=data.limit,
+        clips=ClipFit(size=net.size, grey=net.grey),
+    )
+    model = {"class": "ClipEncoder", "arguments": {"size": net.size, "grey": net.grey}}
+    check_clips(source.clips, model, others=[*source.signals, *source.pages])
     return source
 
 
@@ -105,6 +128,20 @@ def page_faults(config: ViewsConfig) -> PageFaults:
         RunError: A number is out of its range.
     """
     return PageFaults(_faults(config))
+
+
+def clip_views(
+    config: ClipViewsConfig, scale: Literal["min_max", "standard", "kinetics"]
+) -> ClipTransform:
+    """The layer that moves clips anew and scales them as an encoder expects.
+
+    Raises:
+        RunError: A number is out of its range.
+    """
+    try:
+        return ClipTransform(**dataclasses.asdict(config), scale=scale)
+    except ValueError as error:
+        raise RunError(f"error[views] {error} (--views)", code=2) from error
 
 
 def _faults(config: ViewsConfig) -> ImageAugmentSpec:
