@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+STAND_IN = "1.2.840.10008.1.2.4.201"  # for syntaxes that pydicom does not write
+
 
 def fan_mask(shape, apex, half, near, far, tilt=0.0):
     """``(H, W)`` bool: between two radii and two angles from straight down."""
@@ -135,3 +137,59 @@ def npy(pixels) -> bytes:
     file = io.BytesIO()
     np.save(file, pixels)
     return file.getvalue()
+
+
+def dicom(pixels, syntax="1.2.840.10008.1.2.1", *, frames=None, colour=None, coded=None, **header):
+    """A multi-frame DICOM file of samples ``(F, H, W)`` or ``(F, H, W, 3)`` as they shall stand.
+
+    Args:
+        pixels: What stands in the file; of coded frames only the shape counts.
+        syntax: UID of the transfer syntax.
+        frames: How many frames the header claims.
+        colour: Photometric interpretation.
+        coded: The frames as they are coded, one after the other.
+        header: More elements, by keyword.
+    """
+    import pydicom
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = pydicom.uid.UltrasoundMultiFrameImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    known = pydicom.uid.UID(syntax).name != syntax
+    meta.TransferSyntaxUID = syntax if known else STAND_IN
+    out = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    out.SOPClassUID, out.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3.4"
+    out.Modality, out.PatientID, out.PatientName = "US", "204", "DOE^JANE"
+    out.StudyInstanceUID = "1.2.3"
+    out.NumberOfFrames = len(pixels) if frames is None else frames
+    out.Rows, out.Columns = pixels.shape[1:3]
+    out.SamplesPerPixel = 3 if pixels.ndim == 4 else 1
+    out.PhotometricInterpretation = colour or ("RGB" if pixels.ndim == 4 else "MONOCHROME2")
+    if pixels.ndim == 4:
+        out.PlanarConfiguration = 0
+    out.BitsAllocated = 8 * pixels.dtype.itemsize
+    out.BitsStored, out.HighBit = out.BitsAllocated, out.BitsAllocated - 1
+    out.PixelRepresentation = int(pixels.dtype.kind == "i")
+    out.FrameTime = 40
+    for name, value in header.items():
+        setattr(out, name, value)
+    big = syntax == pydicom.uid.ExplicitVRBigEndian
+    if coded is not None:
+        out.PixelData = encapsulate(coded)
+        out["PixelData"].VR = "OB"
+    else:
+        raw = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
+        out.PixelData = raw + bytes(len(raw) % 2)
+        out["PixelData"].VR = "OW" if out.BitsAllocated > 8 or big else "OB"
+    file = io.BytesIO()
+    pydicom.dcmwrite(
+        file,
+        out,
+        implicit_vr=syntax == pydicom.uid.ImplicitVRLittleEndian,
+        little_endian=not big,
+        enforce_file_format=True,
+    )
+    raw = file.getvalue()
+    return raw if known else raw.replace(STAND_IN.encode(), syntax.encode(), 1)

@@ -3,104 +3,30 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgfast.data.dicom_layout import JPEG, Layout, shown
 from ecgfast.data.film import VideoReading, container, read_film
 from ecgfast.data.records import BadRecord, bad
 
 NATIVE = {"1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">"}
-_JPEG = "1.2.840.10008.1.2.4."
 RLE = "1.2.840.10008.1.2.5"
-PILLOW = {_JPEG + "50", _JPEG + "51", _JPEG + "90", _JPEG + "91"}
-# decoder in imagecodecs, and the name of the coding where an old pydicom has none
-WITH_IMAGECODECS = {_JPEG + number: "ljpeg" for number in ("57", "70")}
-WITH_IMAGECODECS |= {_JPEG + number: "jpegls" for number in ("80", "81")}
-WITH_IMAGECODECS |= {_JPEG + number: "jpegxl" for number in ("110", "111", "112")}
-WITH_IMAGECODECS |= {_JPEG + number: "htj2k" for number in ("201", "202", "203")}
-NAMES = {"110": "JPEG XL lossless", "111": "JPEG XL recompression of JPEG", "112": "JPEG XL"}
-FILMS = {_JPEG + number: "mpegvideo" for number in ("100", "100.1", "101", "101.1")}
+PILLOW = {JPEG + "50", JPEG + "51", JPEG + "90", JPEG + "91"}
+# the decoder in imagecodecs
+WITH_IMAGECODECS = {JPEG + number: "ljpeg" for number in ("57", "70")}
+WITH_IMAGECODECS |= {JPEG + number: "jpegls" for number in ("80", "81")}
+WITH_IMAGECODECS |= {JPEG + number: "jpegxl" for number in ("110", "111", "112")}
+WITH_IMAGECODECS |= {JPEG + number: "htj2k" for number in ("201", "202", "203")}
+FILMS = {JPEG + number: "mpegvideo" for number in ("100", "100.1", "101", "101.1")}
 FILMS |= {
-    _JPEG + n + more: "h264" for n in ("102", "103", "104", "105", "106") for more in ("", ".1")
+    JPEG + n + more: "h264" for n in ("102", "103", "104", "105", "106") for more in ("", ".1")
 }
-FILMS |= {_JPEG + number: "hevc" for number in ("107", "108")}
+FILMS |= {JPEG + number: "hevc" for number in ("107", "108")}
 STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the pixels of a file lie."""
-
-    syntax: str
-    frames: int
-    height: int
-    width: int
-    samples: int
-    bits: int
-    stored: int
-    signed: bool
-    planar: bool
-    colour: str
-
-    @classmethod
-    def of(cls, header: Any, syntax: str) -> Layout:
-        """From a header of which nothing is believed.
-
-        Raises:
-            BadRecord: unreadable.
-        """
-
-        def whole(name: str, usual: int | None = None) -> int:
-            value = header.get(name)
-            value = usual if value is None or value == "" else value
-            try:
-                return int(value)  # type: ignore[arg-type]
-            except (TypeError, ValueError):
-                what = str(header.get("SOPClassUID", "") and header.SOPClassUID.name)[:60]
-                text = f"its header has no {name}: no pictures ({what or 'of no known kind'})"
-                raise bad("unreadable", text) from None
-
-        height, width = whole("Rows"), whole("Columns")
-        bits = whole("BitsAllocated", 8)
-        layout = cls(
-            syntax=syntax or "1.2.840.10008.1.2",
-            frames=whole("NumberOfFrames", 1),
-            height=height,
-            width=width,
-            samples=whole("SamplesPerPixel", 1),
-            bits=bits,
-            stored=whole("BitsStored", bits),
-            signed=whole("PixelRepresentation", 0) == 1,
-            planar=whole("PlanarConfiguration", 0) == 1,
-            colour=str(header.get("PhotometricInterpretation") or "MONOCHROME2").strip(),
-        )
-        fine = layout.samples in (1, 3) and bits in (8, 16) and 1 <= layout.stored <= bits
-        if not fine or min(height, width, layout.frames) < 1:
-            text = (
-                f"{layout.frames} frames of {width} x {height} pixels, {layout.samples} samples of "
-                f"{bits} bits ({layout.stored} stored): 1 or 3 samples of 8 or 16 bits are read"
-            )
-            raise bad("unreadable", text)
-        return layout
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the samples, in the order of bytes of this machine."""
-        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits // 8}")
-
-    @property
-    def name(self) -> str:
-        """Of the transfer syntax, for people."""
-        from pydicom.uid import UID
-
-        known = UID(self.syntax).name
-        own = NAMES.get(self.syntax.removeprefix(_JPEG), "")
-        return own if known == self.syntax else known
 
 
 def decoded(
@@ -119,7 +45,7 @@ def decoded(
     """
     if layout.syntax in NATIVE:
         values, why = _native(rest, layout)
-        return _shown(values, layout, header, layout.colour), why
+        return shown(values, layout, header, layout.colour), why
     decode = _decoder(layout)
     fragments, why = _fragments(rest)
     if layout.syntax in FILMS:
@@ -138,12 +64,12 @@ def decoded(
         except Exception as error:  # each decoder has faults of its own
             why = f"frame {number + 1} is damaged: {type(error).__name__} {str(error)[:80]}"
             break
-        shown = _shown(values[None], layout, header, colour)[0]
+        picture = shown(values[None], layout, header, colour)[0]
         if out is None:
-            out = np.empty((len(frames), *shown.shape), dtype=np.uint8)
-        if shown.shape != out.shape[1:]:
+            out = np.empty((len(frames), *picture.shape), dtype=np.uint8)
+        if picture.shape != out.shape[1:]:
             raise bad("mixed_sizes", f"frame {number + 1} has other channels than those before")
-        out[done] = shown
+        out[done] = picture
         done += 1
     if out is None:
         raise bad(
@@ -294,7 +220,11 @@ def _pillow(coded: bytes, layout: Layout) -> tuple[NDArray[Any], str]:
     """JPEG and JPEG 2000; the size that the coding states is compared before it is decoded."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(coded), formats=["JPEG", "JPEG2000"]) as image:
+    try:
+        image = Image.open(io.BytesIO(coded), formats=["JPEG", "JPEG2000"])
+    except Image.DecompressionBombError as error:
+        raise bad("mixed_sizes", str(error)) from None
+    with image:
         _expect_size(image.size, layout)
         colour = layout.colour
         if image.format == "JPEG2000":  # its own transform, if any, is undone by the decoder
@@ -355,63 +285,3 @@ def _film(
         _expect_size((shape[1], shape[0]), layout)
     why = next((i.message for i in video.issues if i.name == "truncated_video"), "")
     return video.pixels[: layout.frames], why
-
-
-def _shown(values: NDArray[Any], layout: Layout, header: Any, colour: str) -> NDArray[np.uint8]:
-    """``(F, H, W, C)`` samples as a screen would show them: grey or RGB, 8 bits, 0 black."""
-    if layout.samples == 3:
-        if layout.bits > 8:
-            values = values >> max(0, layout.stored - 8)
-        values = values.astype(np.uint8, copy=False)
-        return _from_ybr(values) if colour.startswith("YBR") else np.ascontiguousarray(values)
-    if colour == "PALETTE COLOR":
-        from pydicom.pixels.processing import apply_color_lut
-
-        rgb = apply_color_lut(values[..., 0], header)
-        deep = rgb.dtype.itemsize > 1 and int(rgb.max(initial=0)) > 255
-        return (rgb >> 8 if deep else rgb).astype(np.uint8)[..., :3]
-    grey = _levels(values, layout, header)
-    return 255 - grey if colour == "MONOCHROME1" else grey
-
-
-def _from_ybr(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """ITU-R BT.601 in full range, a frame at a time."""
-    out = np.empty(values.shape, dtype=np.uint8)
-    back = np.array([[1, 1, 1], [0, -0.344136, 1.772], [1.402, -0.714136, 0]], dtype=np.float32)
-    for frame, shown in zip(values, out, strict=True):
-        rgb = (frame.astype(np.float32) - np.array([0, 128, 128], dtype=np.float32)) @ back
-        shown[:] = np.clip(np.rint(rgb), 0, 255)
-    return out
-
-
-def _levels(values: NDArray[Any], layout: Layout, header: Any) -> NDArray[np.uint8]:
-    """Grey of 8 bits: by the window if there is one, else by the range of the stored bits."""
-    if not layout.signed and layout.stored < layout.bits:
-        values = values & ((1 << layout.stored) - 1)  # overlays once lay in the bits above
-    if layout.stored == 8 and not layout.signed:
-        return values.astype(np.uint8)
-    low = -(2.0 ** (layout.stored - 1)) if layout.signed else 0.0
-    high = low + 2.0**layout.stored - 1
-    slope, offset = _first(header, "RescaleSlope", 1.0), _first(header, "RescaleIntercept", 0.0)
-    if slope == 0:
-        slope = 1.0
-    centre, width = _first(header, "WindowCenter", math.nan), _first(header, "WindowWidth", 0.0)
-    if math.isfinite(centre) and width > 1:  # PS3.3 C.11.2.1.2
-        low = (centre - 0.5 - (width - 1) / 2 - offset) / slope
-        high = (centre - 0.5 + (width - 1) / 2 - offset) / slope
-    out = np.empty(values.shape, dtype=np.uint8)
-    for frame, shown in zip(values, out, strict=True):
-        share = (frame.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-        shown[:] = np.rint(255 * np.clip(share, 0, 1))
-    return out
-
-
-def _first(header: Any, name: str, usual: float) -> float:
-    value = header.get(name)
-    if value is not None and not isinstance(value, (str, bytes)) and hasattr(value, "__len__"):
-        value = value[0] if len(value) else None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return usual
-    return number if math.isfinite(number) else usual

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ecgfast.data.dicom_frames import Layout, decoded
+from ecgfast.data.dicom_frames import decoded
+from ecgfast.data.dicom_layout import Layout
 from ecgfast.data.film import VideoReading, even_times, truncated
 from ecgfast.data.records import BadRecord, Issue, Video, bad, identifier, printable
 
