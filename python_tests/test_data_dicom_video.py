@@ -442,7 +442,7 @@ def test_a_report_is_no_clip(tmp_path, colour):
     data.save_as(file)
     issue = refused(tmp_path, file.getvalue())
     assert issue.name == "unreadable"
-    assert "no Rows" in issue.message
+    assert "without Rows" in issue.message
     assert "Ultrasound Multi-frame" in issue.message
 
 

@@ -46,7 +46,7 @@ class Layout:
                 return int(value)  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 what = str(header.get("SOPClassUID", "") and header.SOPClassUID.name)[:60]
-                text = f"its header has no {name}: no pictures ({what or 'of no known kind'})"
+                text = f"a DICOM file without {name}: no pictures ({what or 'of no known kind'})"
                 raise bad("unreadable", text) from None
 
         height, width = whole("Rows"), whole("Columns")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 GRID = 96  # points of the longer side on which a fan is fitted
-UNEVEN = 5.0  # what angles cost that differ by a radian, of the moving pixels: few are steered
+UNEVEN = 1.0  # what angles cost that differ by a radian, of the moving pixels: few are steered
 MISSED = 20.0  # what a moving pixel outside of the fan costs, in still pixels inside of it
 SOFT = (1.5, 0.7, 0.3, 0.15)  # points over which an edge fades, step by step
 

@@ -208,7 +208,9 @@ def read_gif(raw: bytes, reading: VideoReading) -> Video:
         try:
             image = Image.open(io.BytesIO(raw), formats=["GIF"])
             reading.expect(1, image.height, image.width)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise bad("size_limit", str(error)) from None
+        except (OSError, SyntaxError) as error:
             raise bad("unreadable", f"this GIF is damaged: {str(error)[:120]}") from None
         try:
             while True:

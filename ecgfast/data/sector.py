@@ -18,11 +18,13 @@ LOOKED_AT = 32  # frames
 LOOK = 240  # pixels of the longer side on which the sector is looked for
 LEAST_SD = 0.7  # levels: less is what a codec does to still text
 SHARE_SD = 0.03  # of the liveliest pixels: less does not move
+MOST_SD = 0.25  # of the liveliest pixels: more moves, though corners may tremble as much
 LEAST_AREA = 0.04  # of the frame
 DENSE = 0.5  # of the neighbours must move too: lines do not hold
 BESIDE = 0.05  # of the frame: a part that lies so near to a fan is taken into it
-COVERED = 0.9  # of what moves must lie in the fan
-FILLED = 0.35  # of the fan must move
+FILLED = 0.35  # of a fan must move
+SURE = 0.8  # a fan of which so much moves needs no other
+HULL_BETTER = 0.12  # by which a convex hull may be filled better than a fan
 SOLID = 0.75  # of the convex hull must move, where no fan fits
 COLOURED = 40  # levels by which a colour is not that of its brightness
 LEAST_COLOUR = 0.005  # of the sector's pixels
@@ -89,12 +91,17 @@ def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
             "burnt-in names too"
         )
         raise bad("no_sector", text)
-    for up in (1, -1):  # some show the apex below
-        mask = _fan_around(active[::up], dense[::up], labels[::up], step, (height, width))
-        if mask is not None:
-            return Sector(mask[::up], True)
     hull = _hull(active, step, (height, width))
-    if active.sum() < SOLID * hull[::step, ::step].sum():
+    solid = _overlap(active, hull[::step, ::step])
+    best, mask = _fan_around(active, dense, labels, step, (height, width))
+    if best < SURE:  # some show the apex below
+        turned = (active[::-1], dense[::-1], labels[::-1])
+        other, below = _fan_around(*turned, step, (height, width))
+        if other > best:
+            best, mask = other, below[::-1]
+    if best >= max(FILLED, solid - HULL_BETTER):
+        return Sector(mask, True)
+    if solid < SOLID:
         text = (
             f"what moves fills {100 * active.sum() / hull[::step, ::step].sum():.0f} % of its "
             "convex hull, and no fan fits it; --mask none keeps whole frames, burnt-in names too"
@@ -108,7 +115,12 @@ def _moving(pixels: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
     part = pixels[frames, ::step, ::step].astype(np.float32)
     grey = part @ LUMA if part.shape[3] == 3 else part[..., 0]
     sd = grey.std(axis=0)
-    return sd > max(LEAST_SD, SHARE_SD * float(np.quantile(sd, 0.99)))
+    lively = float(np.quantile(sd, 0.99))
+    down, across = (max(1, side // 8) for side in sd.shape)
+    corners = (sd[:down, :across], sd[:down, -across:], sd[-down:, :across], sd[-down:, -across:])
+    # no sector lies there but much that is written, whose tremble shows what the codec does
+    tremble = float(np.quantile(np.concatenate([part.ravel() for part in corners]), 0.9))
+    return sd > max(LEAST_SD, SHARE_SD * lively, min(tremble, MOST_SD * lively))
 
 
 def _largest(
@@ -141,18 +153,19 @@ def _fan_around(
     labels: NDArray[np.int32],
     step: int,
     shape: tuple[int, int],
-) -> NDArray[np.bool_] | None:
-    """The fan around the largest part and those that lie in its fan; None if none fits."""
+) -> tuple[float, NDArray[np.bool_]]:
+    """The fan around the largest part and those that lie in it, and how well it fits."""
     fan = fit_fan(active)
     whole = _joined(dense, labels, fan) | active
     if whole.sum() > active.sum():  # the skin beyond a dark ring, say
         active, fan = whole, fit_fan(whole)
-    drawn = fan.inside(active.shape)
-    both = float((active & drawn).sum())
-    if both < COVERED * active.sum() or both < FILLED * drawn.sum():
-        return None
+    fits = _overlap(active, fan.inside(active.shape))
     wide = fan._replace(x=fan.x * step, y=fan.y * step, near=fan.near * step, far=fan.far * step)
-    return wide.inside(shape)
+    return fits, wide.inside(shape)
+
+
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 def _hull(active: NDArray[np.bool_], step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -282,7 +295,7 @@ def _colours(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], grey: bool) -> 
         here = level == one
         usual = np.median(chroma[:, here], axis=1)
         away[here] = (np.abs(chroma[:, here] - usual[:, None]) > COLOURED).any(axis=0)
-    away &= ~away.all(axis=0)  # a mark stands still
+    away &= chroma.std(axis=1).max(axis=0) > COLOURED / 4  # a mark stands still
     share = float(away.mean())
     if share < LEAST_COLOUR:
         return []

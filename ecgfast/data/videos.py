@@ -18,8 +18,8 @@ from ecgfast.data.sources import Item, whole_file, with_ids
 
 SUFFIXES: tuple[str, ...] = (".dcm", ".dicom", ".ima", ".avi", ".mp4", ".m4v", ".mov", ".mkv")
 SUFFIXES += (".webm", ".wmv", ".gif", ".npy")
-STILL = 2  # levels by which a codec lets a pixel of a still picture tremble
-MOVING = 1e-4  # share of pixels that must move more than that
+STILL = 8  # levels by which a codec lets a pixel of a still picture tremble
+MOVING = 1e-3  # share of pixels that must move more than that
 
 
 def is_video(path: str | Path) -> bool:
