@@ -243,8 +243,8 @@ def test_codes_of_studies_and_of_patients_whom_nobody_knows():
     patients = ["a", "a", "b", "", "", "", ""]
     studies = ["1", "2", "1", "9", "9", "", ""]
     records = ["r1", "r2", "r3", "r4", "r5", "r6", "r7"]
-    study = study_codes(studies, patients, records)
-    assert len(set(study.tolist())) == 6  # study 1 of a is not study 1 of b
+    study = study_codes(studies, records)
+    assert len(set(study.tolist())) == 5
     assert study[3] == study[4]
     patient = patient_codes(patients, records, studies)
     assert patient[0] == patient[1] != patient[2]

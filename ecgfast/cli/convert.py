@@ -18,10 +18,17 @@ def options(parser: Parser) -> None:
     parser.add_argument(
         "source",
         nargs="+",
-        help="folders, searched to the bottom, or files (.hea, .mat, .tar.xz; with --format image "
-        ".png, .jpg, .tif, .pdf)",
+        help="folders, searched to the bottom, or files (.hea, .mat, .tar.xz; of pages .png, .jpg, "
+        ".tif, .pdf; of echo DICOM, .avi, .mp4, .gif, .npy)",
     )
     parser.add_argument("store", help="folder to be made")
+    parser.add_argument(
+        "--modality",
+        type=Literal["signal", "page", "echo"],
+        default=None,
+        help="signal: ECG records, the default; page: pictures of ECGs, as --format image; echo: "
+        "videos of hearts",
+    )
     parser.add_argument("--fs", type=float, default=250.0, help="rate of the store, Hz")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of its records")
     parser.add_argument("--leads", default="all", help="names with commas; all is the twelve")
@@ -35,17 +42,25 @@ def options(parser: Parser) -> None:
     reading_options(parser, also=("image",))
     shaping_options(parser)
     parser.add_argument(
-        "--size", type=int, nargs=2, default=None, help="of pages: height and width in pixels"
+        "--size",
+        type=int,
+        nargs="+",
+        default=None,
+        help="of pages: height and width in pixels; of echo: the side of a frame, else 112",
     )
-    parser.add_argument("--like", default="", help="of pages: as this run expects them")
+    parser.add_argument("--like", default="", help="of pages and echo: as this run expects them")
     parser.add_argument("--grey", action="store_true", help="pages without colours")
     page_options(parser)
+    echo_options(parser)
     parser.add_argument("--labels", default="", help="csv or parquet with a row a record")
     parser.add_argument("--id-column", default="record_id", help="its column of record ids")
     parser.add_argument(
         "--id-pattern", default="", help="expression whose group is the id: 'exam_(\\d+)'"
     )
     parser.add_argument("--patient-column", default="", help="its column of patient ids")
+    parser.add_argument(
+        "--study-column", default="", help="of echo: its column of study ids; study_id if there"
+    )
     parser.add_argument("--sex-male", default="1", help="what its column sex calls male in numbers")
     parser.add_argument("--workers", type=int, default=-1, help="processes; -1 as many as it pays")
     parser.add_argument("--overwrite", action="store_true", help="replace the store that is there")
@@ -96,6 +111,37 @@ def page_options(parser: Parser) -> None:
     parser.add_argument("--dpi", type=float, default=200.0, help="at which a PDF is drawn")
 
 
+def echo_options(parser: Parser) -> None:
+    """How videos become frames."""
+    parser.add_argument("--colour", action="store_true", help="of echo: keep colours")
+    parser.add_argument(
+        "--mask",
+        type=Literal["sector", "none"],
+        default=None,
+        help="of echo: sector, the default, blackens all but the scan; none keeps burnt-in names",
+    )
+    parser.add_argument(
+        "--fps", type=float, default=None, help="of echo: frames a second; else as recorded"
+    )
+    parser.add_argument(
+        "--least-frames", type=int, default=0, help="of echo: reject shorter videos; else 2"
+    )
+    parser.add_argument(
+        "--doppler",
+        type=Literal["keep", "reject"],
+        default=None,
+        help="of echo: colours of flow; else kept with --colour alone",
+    )
+    parser.add_argument(
+        "--salt-file",
+        default="",
+        help="of echo: its text goes into the pseudonyms of patients and studies in DICOM files",
+    )
+    parser.add_argument(
+        "--keep-ids", action="store_true", help="of echo: ids as the DICOM files have them"
+    )
+
+
 def reading_options(parser: Parser, also: tuple[str, ...] = ()) -> None:
     """How files are read, for all commands that read files."""
     kinds = ("auto", "wfdb", "mat", "text", *also)
@@ -117,11 +163,14 @@ def reading_options(parser: Parser, also: tuple[str, ...] = ()) -> None:
 
 def run(words: Namespace) -> None:
     """Converts and says what became of the records."""
-    if words.format == "image":
+    modality = words.modality or ("page" if words.format == "image" else "signal")
+    _check_words(words, modality)
+    if modality == "page":
         _run_pages(words)
         return
-    if words.size or words.like:
-        raise Fail(2, "error: --size and --like are of pages: add --format image")
+    if modality == "echo":
+        _run_clips(words)
+        return
     from ecgfast.config import LEADS, Signal
     from ecgfast.data.convert import convert
 
@@ -138,12 +187,30 @@ def run(words: Namespace) -> None:
         )
     except KeyboardInterrupt:
         raise Fail(1, STOPPED) from None
-    if outcome.was_finished:
-        print(f"done     {words.store} is finished already, nothing was read")
-    elif outcome.resumed_at:
-        print(f"resumed  {outcome.resumed_at} of {outcome.total} records were done before")
-    report(words.store, outcome.total)
     _end(words, outcome)
+
+
+def _check_words(words: Namespace, modality: str) -> None:
+    """Refuses words that mean nothing for what is converted."""
+    usual = {"fs": 250.0, "seconds": 10.0, "leads": "all", "crop": "first"}
+    signal = [*usual, "recipe", "records", "fs_source", "units", "gain", "leads_source"]
+    signal += ["derive_leads", "fill_gaps", "min_seconds", "mat_key"]
+    page = ["grey", "trim", "aspect"]
+    echo = ["colour", "mask", "fps", "least_frames", "doppler", "salt_file", "keep_ids"]
+    echo += ["study_column"]
+    of_others = {"signal": [*page, *echo, "size", "like"], "page": signal + echo}
+    formats = {"signal": ("auto", "wfdb", "mat", "text"), "page": ("auto", "image")}
+    if words.format not in formats.get(modality, ("auto",)):
+        raise Fail(2, f"error: --format {words.format} is not of --modality {modality}")
+    wrong = [
+        name
+        for name in of_others.get(modality, signal + page)
+        if words[name] not in (None, "", 0, False, usual.get(name))
+    ]
+    if wrong:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
+        way = "leave out, or name another --modality (signal, page, echo)"
+        raise Fail(2, f"error: {names}: not of --modality {modality}; {way}")
 
 
 def _shared(words: Namespace) -> dict[str, Any]:
@@ -161,6 +228,13 @@ def _shared(words: Namespace) -> dict[str, Any]:
 
 
 def _end(words: Namespace, outcome: Any) -> None:
+    from ecgfast.cli.inspect import report
+
+    if outcome.was_finished:
+        print(f"done     {words.store} is finished already, nothing was read")
+    elif outcome.resumed_at:
+        print(f"resumed  {outcome.resumed_at} of {outcome.total} records were done before")
+    report(words.store, outcome.total)
     for joined in outcome.joined:
         print(joined.line())
     if not len(outcome.manifest):
@@ -171,25 +245,64 @@ def _end(words: Namespace, outcome: Any) -> None:
 
 def _run_pages(words: Namespace) -> None:
     from ecgfast.data.page_convert import convert_pages
-    from ecgfast.data.page_store import PageStore
 
-    signal = {"--recipe": words.recipe, "--records": words.records, "--fs-source": words.fs_source}
-    signal |= {"--units": words.units, "--gain": words.gain, "--leads-source": words.leads_source}
-    signal |= {"--derive-leads": words.derive_leads, "--fill-gaps": words.fill_gaps}
-    if wrong := [name for name, value in signal.items() if value]:
-        raise Fail(2, f"error: {', '.join(wrong)}: of signals, not of pictures (--format image)")
     plan = page_plan(words, _page_words(words))
     try:
         outcome = convert_pages(words.source, words.store, plan, **_shared(words))
     except KeyboardInterrupt:
         raise Fail(1, STOPPED) from None
-    if outcome.was_finished:
-        print(f"done     {words.store} is finished already, nothing was read")
-    store = PageStore.open(words.store)
-    shape = f"{store.fit.line()}: {words.store}"
-    print(f"stored   {len(store)} of {outcome.total} pictures, {shape} ({_megabytes(store)} MB)")
-    _issues(store)
     _end(words, outcome)
+
+
+def _run_clips(words: Namespace) -> None:
+    from ecgfast.data.clip_convert import convert_clips
+
+    plan = clip_plan(words)
+    shared = {**_shared(words), "study_column": words.study_column}
+    try:
+        outcome = convert_clips(words.source, words.store, plan, **shared)
+    except KeyboardInterrupt:
+        raise Fail(1, STOPPED) from None
+    _end(words, outcome)
+
+
+def clip_plan(words: Namespace) -> Any:
+    """What shall become of videos, from the words."""
+    from ecgfast.data.checks import parse_policy
+    from ecgfast.data.clip_convert import ClipPlan, read_salt
+    from ecgfast.data.film import VideoReading
+
+    asked: dict[str, Any] = {"grey": False} if words.colour else {}
+    asked |= {name: words[name] for name in ("mask", "fps") if words[name] is not None}
+    if words.size:
+        if len(words.size) > 2 or len(set(words.size)) > 1:
+            raise Fail(2, "error: frames are square: --size 112")
+        asked["size"] = words.size[0]
+    salt = read_salt(words.salt_file) if words.salt_file else ""
+    doppler = [f"colour_doppler={words.doppler}"] if words.doppler else []
+    try:
+        reading = VideoReading(
+            least_frames=words.least_frames or 2, pseudonyms=not words.keep_ids, salt=salt
+        )
+        policy = parse_policy([*filter(None, words.policy.split(",")), *doppler])
+        return ClipPlan(fit=_fit_like(words, asked), reading=reading, policy=policy)
+    except ValueError as error:
+        text = str(error)
+        raise Fail(2, text if text.startswith("error") else f"error: {text}") from None
+
+
+def _fit_like(words: Namespace, asked: dict[str, Any]) -> Any:
+    from ecgfast.config.clips import ClipFit
+
+    if not words.like:
+        return ClipFit(**asked)
+    from ecgfast.systems.clips import NO_CLIPS, fit_of_clips
+    from ecgfast.train.checkpoint import load_contract
+
+    fit = fit_of_clips(load_contract(words.like), **asked)
+    if fit is None:
+        raise Fail(3, f"error[no_clips] {words.like}: {NO_CLIPS}")
+    return fit
 
 
 def _page_words(words: Namespace) -> dict[str, Any]:
@@ -197,6 +310,8 @@ def _page_words(words: Namespace) -> dict[str, Any]:
     if bool(words.size) == bool(words.like):
         raise Fail(2, "error: pages need a size: either --size HEIGHT WIDTH, or --like RUN")
     if words.size:
+        if len(words.size) != 2:
+            raise Fail(2, "error: pages have two sides: --size HEIGHT WIDTH")
         height, width = words.size
         return {"height": height, "width": width, "grey": words.grey}
     from ecgfast.systems.pages import NO_PAGES, fit_of
@@ -289,56 +404,6 @@ def lead_names(text: str, option: str) -> tuple[str, ...]:
     if len({name for _, name in names}) < len(names):
         raise Fail(2, f"error: {option}: a lead is named twice")
     return tuple(name for _, name in names if name)
-
-
-def report(path: str, total: int) -> None:
-    """Prints what is in a store, what is not, and why."""
-    from ecgfast.data.store import ECGStore
-
-    store = ECGStore.open(path)
-    signal, manifest = store.signal, store.manifest
-    shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
-    if signal.stored_recipe:
-        shape += f" after recipe {signal.stored_recipe}"
-    print(f"stored   {len(manifest)} of {total} records, {shape}: {path} ({_megabytes(store)} MB)")
-    _issues(store)
-    rates = manifest["fs_source"].value_counts()
-    if len(rates) > 1:
-        listed = ", ".join(f"{fs:g} Hz ({count})" for fs, count in rates.items())
-        print(f"rates    {listed}: all brought to {signal.fs:g} Hz; --fs-source HZ allows one only")
-    slow = int((manifest["fs_source"] < signal.fs).sum())
-    if slow:
-        print(
-            f"note     {slow} records came at less than {signal.fs:g} Hz: nothing above their half"
-        )
-
-
-def _megabytes(store: Any) -> str:
-    size = sum(file.stat().st_size for file in store.path.glob(f"{store.name}-*.npy"))
-    return f"{size / 1e6:.0f}"
-
-
-def _issues(store: Any) -> None:
-    """Prints what is not in a store and why, and what was noticed about what is."""
-    from ecgfast.data.checks import MEANING
-    from ecgfast.data.validate import read_rejected
-
-    path, manifest = store.path, store.manifest
-    rejected = read_rejected(store)
-    if len(rejected):
-        records = rejected["record_id"].nunique()
-        print(f"rejected {records} records; each with its numbers in {path}/rejected.csv")
-        _table(rejected.drop_duplicates(["record_id", "issue"])["issue"], MEANING)
-    flags = manifest["flags"][manifest["flags"] != ""].str.split(",").explode()
-    if len(flags):
-        flagged = int((manifest["flags"] != "").sum())
-        print(f"flagged  {flagged} of the stored records; numbers in {path}/issues.csv")
-        _table(flags, MEANING)
-
-
-def _table(names: Any, meaning: dict[str, str]) -> None:
-    for name, count in names.value_counts().items():
-        print(f"  {count:>7}  {name:<18} {meaning.get(name, '')}")
 
 
 def _bar(results: Iterable[Any], done: int, total: int) -> Iterable[Any]:

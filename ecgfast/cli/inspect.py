@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from ecgfast.cli.convert import reading, reading_options, report
+from ecgfast.cli.convert import reading, reading_options
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
 
@@ -133,3 +133,84 @@ def _many(path: Path, items: list[Any], results: Any, limit: int) -> None:
     for name, count in issues.most_common():
         print(f"  {count:>7}  {name:<18} {MEANING.get(name, '')} (first: {first[name]})")
     print(f"next     ecgfast convert {path} STORE")
+
+
+def report(path: str, total: int) -> None:
+    """Prints what is in a store, what is not, and why."""
+    from ecgfast.data.clip_store import ClipStore
+    from ecgfast.data.page_store import PageStore
+    from ecgfast.data.stores import open_store
+
+    store = open_store(path)
+    what, more = "records", {"signals": _rates, "clips": _videos}.get(store.name)
+    if isinstance(store, PageStore):
+        what, shape = "pictures", store.fit.line()
+    elif isinstance(store, ClipStore):
+        what, shape = "videos", store.fit.line()
+    else:
+        signal = store.signal
+        shape = f"{len(signal.leads)} leads x {signal.seconds:g} s at {signal.fs:g} Hz"
+        if signal.stored_recipe:
+            shape += f" after recipe {signal.stored_recipe}"
+    size = sum(file.stat().st_size for file in store.path.glob(f"{store.name}-*.npy"))
+    of = f" of {total}" if total else ""
+    made = " SYNTHETIC" if store.synthetic else ""
+    print(f"stored   {len(store)}{of}{made} {what}, {shape}: {path} ({size / 1e6:.0f} MB)")
+    _issues(store)
+    if more is not None and len(store):
+        more(store)
+
+
+def _rates(store: Any) -> None:
+    fs, rates = store.signal.fs, store.manifest["fs_source"].value_counts()
+    if len(rates) > 1:
+        listed = ", ".join(f"{rate:g} Hz ({count})" for rate, count in rates.items())
+        print(f"rates    {listed}: all brought to {fs:g} Hz; --fs-source HZ allows one only")
+    slow = int((store.manifest["fs_source"] < fs).sum())
+    if slow:
+        print(f"note     {slow} records came at less than {fs:g} Hz: nothing above their half")
+
+
+def _videos(store: Any) -> None:
+    from ecgfast.data.split import patients
+
+    table, frames = store.manifest, store.lengths
+    unknown = int((table["patient_id"] == "").sum())
+    note = f" ({unknown} videos without a patient id)" if unknown else ""
+    alone = int((table["study_id"] == "").sum())
+    studies = table["study_id"][table["study_id"] != ""].nunique()
+    others = f" (and {alone} videos without a study id)" if alone else ""
+    print(f"patients {patients(table).nunique()}{note}")
+    print(f"studies  {studies}{others}")
+    low, mid, high = frames.min(), sorted(frames)[len(frames) // 2], frames.max()
+    print(f"frames   {frames.sum()}; a video has {low} to {high}, {mid} in the middle")
+    for title, column in (("rates", "fps"), ("views", "view"), ("forms", "form_source")):
+        counts = Counter(
+            (f"{v:.4g} frames/s" if v else "") if column == "fps" else str(v) for v in table[column]
+        )
+        listed = [f"{name or 'unknown'} ({count})" for name, count in counts.most_common(6)]
+        more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
+        print(f"{title:<8} {', '.join(listed)}{more}")
+
+
+def _issues(store: Any) -> None:
+    """Prints what is not in a store and why, and what was noticed about what is."""
+    from ecgfast.data.checks import MEANING
+    from ecgfast.data.validate import read_rejected
+
+    path, manifest = store.path, store.manifest
+    rejected = read_rejected(store)
+    if len(rejected):
+        records = rejected["record_id"].nunique()
+        print(f"rejected {records} records; each with its numbers in {path}/rejected.csv")
+        _table(rejected.drop_duplicates(["record_id", "issue"])["issue"], MEANING)
+    flags = manifest["flags"][manifest["flags"] != ""].str.split(",").explode()
+    if len(flags):
+        flagged = int((manifest["flags"] != "").sum())
+        print(f"flagged  {flagged} of the stored records; numbers in {path}/issues.csv")
+        _table(flags, MEANING)
+
+
+def _table(names: Any, meaning: dict[str, str]) -> None:
+    for name, count in names.value_counts().items():
+        print(f"  {count:>7}  {name:<18} {meaning.get(name, '')}")

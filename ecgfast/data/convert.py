@@ -7,7 +7,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -201,6 +201,8 @@ class Labelling:
         joined: How each table and the records met, once it was called.
     """
 
+    reserved: Collection[str] = RESERVED
+
     def __init__(self, items: list[Item], tables: list[LabelTable], pattern: str) -> None:
         self.tables = tables
         self.keys = {item.record_id: _keys(item, pattern) for item in items}
@@ -217,7 +219,7 @@ class Labelling:
             }
             out = [(r, k) for r, k in fits.items() if r not in accepted]
             own_keys = [fits[record] for record in manifest["record_id"]]
-            manifest, report = join(manifest, out, table, own_keys)
+            manifest, report = join(manifest, out, table, own_keys, self.reserved)
             self.joined.append(report)
         if "patient_id" in manifest:
             manifest["patient_id"] = manifest["patient_id"].fillna("")

@@ -110,7 +110,7 @@ class PageRecords(Rows):
 
 def studies_of(table: pd.DataFrame) -> NDArray[np.int64]:
     """The study of each row of a manifest of videos."""
-    return study_codes(table["study_id"], table["patient_id"], table["record_id"])
+    return study_codes(table["study_id"], table["record_id"])
 
 
 def patients_of(table: pd.DataFrame) -> NDArray[np.int64]:
@@ -130,17 +130,9 @@ def patient_codes(
     return _alone(codes, known, records)
 
 
-def study_codes(
-    studies: Sequence[str], patients: Sequence[str], records: Sequence[str]
-) -> NDArray[np.int64]:
-    """An int64 for each study; records without one get their own.
-
-    Two patients have no study in common, also where both count theirs from 1.
-    """
-    known = _coded("", studies)[1]
-    pairs = zip(studies, patients, strict=True)
-    codes = _coded("study", [f"{study} of {patient}" for study, patient in pairs])[0]
-    return _alone(codes, known, records)
+def study_codes(studies: Sequence[str], records: Sequence[str]) -> NDArray[np.int64]:
+    """An int64 for each study id; records without one get their own."""
+    return _alone(*_coded("study", studies), records)
 
 
 def _coded(kind: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

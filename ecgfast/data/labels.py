@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,7 @@ def join(
     rejected: list[tuple[str, list[str]]],
     table: LabelTable,
     keys: list[list[str]],
+    reserved: Collection[str] = RESERVED,
 ) -> tuple[pd.DataFrame, Joined]:
     """Puts a table's columns beside the records that find a row in it; cells are text.
 
@@ -169,12 +171,13 @@ def join(
         table: Where to look.
         keys: For each record: the names under which it may stand there; none for records that
             have no business with this table.
+        reserved: Names that the manifest keeps for itself: such a column becomes label_NAME.
     """
     rows = np.array([table.row(k) if k else -1 for k in keys], dtype=np.int64)
     of_rejected = {table.row(k) for _, k in rejected} - {-1}
     hit = rows >= 0
     for column in table.frame.columns:
-        name = f"label_{column}" if column in RESERVED else str(column)
+        name = f"label_{column}" if column in reserved else str(column)
         values = records[name].to_numpy(object) if name in records else np.full(len(records), "")
         values = values.astype(object)
         new = table.frame[column].to_numpy(object)[rows[hit]]

@@ -33,7 +33,8 @@ class Ready:
 
     Attributes:
         item: What was read.
-        steps: A quantised signal, int16 ``(L, T)``, or a page, uint8 ``(C, H, W)``.
+        steps: A quantised signal, int16 ``(L, T)``; a page, uint8 ``(C, H, W)``; or the frames of a
+            video, uint8 ``(F, C, S, S)``.
         gain: mV a step, of a signal.
         issues: The reasons, or what was noticed.
         row: For the manifest.
@@ -48,10 +49,10 @@ class Ready:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def _chunks(items: list[Item]) -> Iterator[list[Item]]:
+def _chunks(items: list[Item], usual: int) -> Iterator[list[Item]]:
     at = 0
     while at < len(items):
-        size, first = CHUNK, items[at]
+        size, first = usual, items[at]
         if first.member:
             same = (first.root, first.path)
             size = 1
@@ -64,23 +65,26 @@ def _chunks(items: list[Item]) -> Iterator[list[Item]]:
         at += size
 
 
-def prepared(items: list[Item], plan: Preparing, workers: int = 0) -> Iterator[Ready]:
+def prepared(
+    items: list[Item], plan: Preparing, workers: int = 0, chunk_size: int = CHUNK
+) -> Iterator[Ready]:
     """Reads and prepares records: one result an item, in their order, whatever is wrong with them.
 
     Args:
         items: What to read.
         plan: What shall become of them.
         workers: Processes; 0 reads here. A record that takes its process down is named.
+        chunk_size: Records that a worker gets at a time: few, where one takes long or much room.
     """
-    if workers < 1 or len(items) <= CHUNK:
-        for chunk in _chunks(items):
+    if workers < 1 or len(items) <= chunk_size:
+        for chunk in _chunks(items, chunk_size):
             yield from _whole(chunk, plan.ready(chunk))
         return
     # spawn: the caller may hold threads, which a fork would leave in an unknown state
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts)
     waiting: deque[tuple[list[Item], Future[list[Ready]]]] = deque()
-    left = _chunks(items)
+    left = _chunks(items, chunk_size)
     try:
         while True:
             while len(waiting) < 4 * workers and (more := next(left, [])):

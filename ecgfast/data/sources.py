@@ -78,12 +78,13 @@ class Item:
     @property
     def stem(self) -> str:
         """Name of the file without folder and suffix."""
-        return PurePosixPath(self.member or self.path).stem
+        return PurePosixPath(self.key).name
 
     @property
     def key(self) -> str:
-        """Path of the file without suffix."""
-        return str(PurePosixPath(self.member or self.path).with_suffix(""))
+        """Path of the file without suffix; 7 is none of 1.2.840.7, the end of a number is."""
+        path = PurePosixPath(self.member or self.path)
+        return str(path if path.suffix[1:].isdigit() else path.with_suffix(""))
 
 
 def find(

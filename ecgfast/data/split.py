@@ -53,7 +53,7 @@ def by_random(
 
 
 def _together(manifest: pd.DataFrame) -> pd.Series[str]:
-    """As :func:`patients`, but who share a recording or a page, whatever their ids, are one.
+    """As :func:`patients`, but who share a recording, page or study, whatever their ids, are one.
 
     Copies that a store keeps (``duplicate_signal``, ``duplicate_image``, ``similar_image``) are
     thereby in one part.
@@ -71,12 +71,20 @@ def _together(manifest: pd.DataFrame) -> pd.Series[str]:
     if "copy_of" in manifest:
         known = manifest["copy_of"].astype(str)
         alike.append(whose.groupby(known.where(known != "", manifest["record_id"].astype(str))))
+    if of_videos(manifest):
+        alike.append(whose.groupby(_studies(manifest)))
     for groups in alike:
         for _, copies in groups:
             ends = sorted({of(name) for name in copies})
             for other in ends[1:]:
                 first[other] = ends[0]
     return whose.map(of)
+
+
+def _studies(manifest: pd.DataFrame) -> pd.Series[str]:
+    """Which examination each video is of; one of none known is of its own."""
+    studies = manifest["study_id"].astype(str)
+    return studies.where(studies != "", "record:" + manifest["record_id"].astype(str))
 
 
 def by_fold(
@@ -118,7 +126,7 @@ def by_table(manifest: pd.DataFrame, path: Path) -> pd.Series[str]:
 
 
 def check_leaks(manifest: pd.DataFrame) -> None:
-    """Refuses a patient, or the same samples, in two splits.
+    """Refuses a patient, a study, or the same samples, in two splits.
 
     Raises:
         DataError: split_leak, with how many and the first of them.
@@ -128,6 +136,8 @@ def check_leaks(manifest: pd.DataFrame) -> None:
     if "copy_of" in named:
         own = named["record_id"].astype(str)
         keys.append(("pictures", named["copy_of"].astype(str).where(named["copy_of"] != "", own)))
+    if of_videos(named):
+        keys.append(("studies", _studies(named)))
     for what, key in keys:
         spread = named.groupby(key)["split"].unique()
         leaks = spread[spread.map(len) > 1]
