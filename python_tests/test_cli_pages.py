@@ -328,7 +328,7 @@ def test_convert_asks_for_a_size_and_for_pictures_alone(scans, signal_run, tmp_p
     words = ["convert", scans, tmp_path / "store"]
     for more, part, wanted in (
         (["--format", "image"], "--size HEIGHT WIDTH, or --like RUN", 2),
-        (["--size", "64", "64"], "add --format image", 2),
+        (["--size", "64", "64"], "name another --modality (signal, page, echo)", 2),
         (["--format", "image", "--size", "64", "64", "--fs-source", "250"], "--fs-source", 2),
         (["--format", "image", "--size", "4", "64"], "height must be 8 to 4096", 2),
         (["--format", "image", "--like", signal_run], "takes signals, no pictures", 3),

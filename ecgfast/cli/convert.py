@@ -227,7 +227,7 @@ def _shared(words: Namespace) -> dict[str, Any]:
     }
 
 
-def _end(words: Namespace, outcome: Any) -> None:
+def _end(words: Namespace, outcome: Any, note: str = "") -> None:
     from ecgfast.cli.inspect import report
 
     if outcome.was_finished:
@@ -239,6 +239,8 @@ def _end(words: Namespace, outcome: Any) -> None:
         print(joined.line())
     if not len(outcome.manifest):
         raise Fail(3, "error[no_records] every record was rejected; see above")
+    if note:
+        print(f"note     {note}")
     scheme = " --scheme ptbxl" if "strat_fold" in outcome.manifest else ""
     print(f"next     ecgfast split {words.store} --by patient{scheme}")
 
@@ -263,7 +265,10 @@ def _run_clips(words: Namespace) -> None:
         outcome = convert_clips(words.source, words.store, plan, **shared)
     except KeyboardInterrupt:
         raise Fail(1, STOPPED) from None
-    _end(words, outcome)
+    bare = plan.reading.pseudonyms and not plan.reading.salt
+    note = "ids of patients and studies are pseudonyms without a salt: --salt-file FILE"
+    dicom = (outcome.manifest["form_source"] == "DICOM").any()
+    _end(words, outcome, note if bare and dicom else "")
 
 
 def clip_plan(words: Namespace) -> Any:

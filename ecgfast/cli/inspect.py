@@ -16,7 +16,9 @@ from ecgfast.cli.parser import Parser
 
 def options(parser: Parser) -> None:
     """What to look at, and how to read it."""
-    parser.add_argument("path", help="a record (.hea, .mat, .txt, .csv), a folder, or a store")
+    parser.add_argument(
+        "path", help="a record (.hea, .mat, .txt, .csv), a video, a folder, or a store"
+    )
     parser.add_argument("--limit", type=int, default=1000, help="records of a folder to read")
     reading_options(parser)
 
@@ -25,6 +27,7 @@ def run(words: Namespace) -> None:
     """Prints one record in full, or a summary of a folder or store."""
     from ecgfast.data.records import DataError
     from ecgfast.data.sources import find, read
+    from ecgfast.data.videos import is_video
 
     path = Path(words.path)
     if path.suffix == "" and not path.exists() and path.with_suffix(".hea").exists():
@@ -34,8 +37,14 @@ def run(words: Namespace) -> None:
     if (path / "store.json").is_file():
         report(str(path), _records(path))
         return
+    if path.is_file() and is_video(path):
+        _video(path)
+        return
     how = reading(words)
-    items = find([path], how)
+    try:
+        items = find([path], how)
+    except DataError as error:
+        raise DataError(f"{error}{_or_videos(path)}") from None
     if path.is_file() and len(items) == 1:
         _, ecg = next(iter(read(items, how)))
         if isinstance(ecg, Exception):
@@ -49,6 +58,42 @@ def _records(path: Path) -> int:
     import json
 
     return int(json.loads((path / "store.json").read_text())["made_by"].get("records", 0))
+
+
+def _or_videos(path: Path) -> str:
+    """What to do about a folder without records that has videos."""
+    from ecgfast.data.records import DataError
+    from ecgfast.data.videos import find_videos
+
+    try:
+        count = len(find_videos([path]))
+    except DataError:
+        return ""
+    return f"; it holds {count} videos: ecgfast convert --modality echo {path} STORE"
+
+
+def _video(path: Path) -> None:
+    from ecgfast.data.film import VideoReading
+    from ecgfast.data.videos import read_video
+
+    video = read_video(path.parent, path.name, VideoReading())
+    frames, height, width, channels = video.pixels.shape
+    colour = "grey" if channels == 1 else "colour"
+    rate = f"{video.fps:.4g} frames/s" if video.fps else "rate unknown"
+    print(f"video    {path}")
+    print(
+        f"frames   {video.form}, {frames} frames of {width} x {height} pixels in {colour}, {rate}"
+    )
+    if video.spacing_mm:
+        down, across = video.spacing_mm
+        print(f"pixel    {down:.4g} x {across:.4g} mm (down, across)")
+    print(f"view     {video.view or 'unknown'}")
+    known = [n for n, v in (("patient", video.patient_id), ("study", video.study_id)) if v]
+    print(f"names    {' and '.join(known) or 'neither patient nor study'}")
+    print(f"\nissues   {len(video.issues) or 'none'}")
+    for issue in video.issues:
+        print(f"  {issue.line()}")
+    print(f"next     ecgfast convert --modality echo {path.parent} STORE")
 
 
 def _one(path: Path, ecg: Any) -> None:

@@ -34,6 +34,7 @@ def options(parser: Parser) -> None:
 def run(words: Namespace) -> None:
     """Writes the splits into the manifest, unless a patient would be in two of them."""
     from ecgfast.data import split
+    from ecgfast.data.clip_store import ClipStore
     from ecgfast.data.page_store import PageStore
     from ecgfast.data.store_format import write_manifest
     from ecgfast.data.stores import open_store
@@ -73,6 +74,8 @@ def run(words: Namespace) -> None:
     way = "pretrain ssl-dml --data.splits train"
     if isinstance(store, PageStore):
         way = "finetune --init RUN --task classification --label NAME"
+    if isinstance(store, ClipStore):
+        way = "pretrain echoclr --data.splits train"
     print(f"next     ecgfast {way} --data.paths {words.store}")
 
 

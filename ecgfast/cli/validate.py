@@ -27,10 +27,16 @@ def options(parser: Parser) -> None:
 
 def run(words: Namespace) -> None:
     """Prints counts and examples; code 3 if the store is damaged or leaks between splits."""
+    from ecgfast.data.clip_store import ClipStore
     from ecgfast.data.store import ECGStore
-    from ecgfast.data.validate import validate
+    from ecgfast.data.stores import open_store
+    from ecgfast.data.validate import validate, validate_clips
 
-    found = validate(ECGStore.open(words.store), progress=_bar)
+    store = open_store(words.store)
+    if isinstance(store, ClipStore):
+        found = validate_clips(store, progress=_bar)
+    else:  # pages are refused
+        found = validate(ECGStore.open(words.store), progress=_bar)
     summary = found.summary()
     if words.json == "-":
         print(json.dumps(summary, indent=1))
@@ -46,22 +52,26 @@ def run(words: Namespace) -> None:
 
 
 def _print(summary: dict[str, Any], show: int) -> None:
-    contract = summary["contract"]
-    shape = f"{len(contract['leads'])} leads x {contract['seconds']:g} s at {contract['fs']:g} Hz"
-    if contract.get("recipe"):
-        shape += f" after recipe {contract['recipe']['name']}"
     kind = " SYNTHETIC" if summary["synthetic"] else ""
-    print(f"store    {summary['store']}: {summary['records']}{kind} records, {shape}")
+    what = "videos" if "frames" in summary else "records"
+    print(f"store    {summary['store']}: {summary['records']}{kind} {what}, {_shape(summary)}")
     unknown = summary["patients_unknown"]
-    note = f", {unknown} of them records without a patient id" if unknown else ""
+    note = f", {unknown} of them {what} without a patient id" if unknown else ""
     print(f"patients {summary['patients']}{note}")
     print(f"splits   {', '.join(f'{name} {count}' for name, count in summary['splits'].items())}")
-    rates = ", ".join(f"{fs} Hz ({count})" for fs, count in summary["fs_source"].items())
-    print(f"rates    {rates}")
+    if "frames" in summary:
+        alone = summary["studies_unknown"]
+        note = f", and {alone} videos without a study id" if alone else ""
+        print(f"studies  {summary['studies']}{note}")
+        print(f"frames   {summary['frames']}")
+        rates = [f"{r} frames/s ({n})" for r, n in summary["fps"].items()]
+    else:
+        rates = [f"{fs} Hz ({count})" for fs, count in summary["fs_source"].items()]
+    print(f"rates    {', '.join(rates)}")
     if summary["rejected"]:
         listed = ", ".join(f"{count} {name}" for name, count in summary["rejected"].items())
         print(f"rejected {sum(summary['rejected'].values())} when it was made ({listed})")
-    print(f"checked  {summary['records_without_issue']} records without an issue")
+    print(f"checked  {summary['records_without_issue']} {what} without an issue")
     lines = summary["records_with_issues"]
     severity = {line["issue"]: line["severity"] for line in reversed(lines)}
     for name, count in Counter(summary["issues"]).most_common():
@@ -71,6 +81,17 @@ def _print(summary: dict[str, Any], show: int) -> None:
             print(f"             {line['record_id']}{place}: {line['message']}")
         if sum(line["issue"] == name for line in lines) > show:
             print("             ... (--show N for more, --json FILE for all)")
+
+
+def _shape(summary: dict[str, Any]) -> str:
+    from ecgfast.config.clips import ClipFit
+
+    contract = summary["contract"]
+    if "frames" in summary:
+        return ClipFit.from_plain(contract).line()
+    shape = f"{len(contract['leads'])} leads x {contract['seconds']:g} s at {contract['fs']:g} Hz"
+    recipe = contract.get("recipe")
+    return shape + (f" after recipe {recipe['name']}" if recipe else "")
 
 
 def _bar(places: Iterable[int]) -> Iterable[int]:

@@ -25,7 +25,7 @@ from ecgfast.data.store_format import CLIP_COLUMNS
 from ecgfast.data.videos import VideoReading, find_videos, read_video
 
 CHUNK = 4  # videos that a worker gets at a time
-PAYS = 12  # videos that take longer than starting a process
+PAYS = 24  # videos that take longer than starting a process
 IDS = ("patient_id", "study_id")
 
 

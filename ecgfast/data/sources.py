@@ -125,7 +125,7 @@ def find(
             raise DataError(
                 f"error[no_records] {source} holds no record of format {reading.format}: "
                 "looked for .hea, or else .mat; text and archives need --format text, pictures "
-                "--format image (convert)"
+                "--format image, videos of hearts --modality echo (convert)"
             )
         items += found
     return with_ids(items)

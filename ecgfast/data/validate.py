@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecgfast.data.checks import OF_RAW_SIGNALS, Limits, check
+from ecgfast.data.clip_store import ClipStore
 from ecgfast.data.records import ECG, DataError, Issue
 from ecgfast.data.shards import ShardStore
 from ecgfast.data.split import check_leaks, patients
 from ecgfast.data.store import NAN, ECGStore
 from ecgfast.data.store_format import fingerprint, restore
+
+BLANK = 8  # levels from the darkest to the brightest pixel; less shows nothing
 
 
 @dataclass
@@ -29,7 +34,7 @@ class Validation:
         rejected: rejected.csv, empty if there is none.
     """
 
-    store: ECGStore
+    store: ECGStore | ClipStore
     faults: list[str] = field(default_factory=list)
     issues: list[tuple[str, Issue]] = field(default_factory=list)
     rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -52,9 +57,7 @@ class Validation:
             "patients": int(patients(manifest).nunique()),
             "patients_unknown": int((manifest["patient_id"] == "").sum()),
             "splits": {str(k): int(v) for k, v in split.value_counts().items()},
-            "fs_source": {
-                f"{k:g}": int(v) for k, v in manifest["fs_source"].value_counts().items()
-            },
+            **self._more(),
             "records_without_issue": len(manifest) - len(bad),
             "issues": by_issue,
             "rejected": {} if reasons is None else dict(Counter(reasons["issue"])),
@@ -71,6 +74,21 @@ class Validation:
                 }
                 for record, issue in self.issues
             ],
+        }
+
+    def _more(self) -> dict[str, Any]:
+        """What is said of records, or of videos."""
+        manifest = self.store.manifest
+        rate = "fps" if isinstance(self.store, ClipStore) else "fs_source"
+        rates = {f"{k:.4g}": int(v) for k, v in manifest[rate].value_counts().items()}
+        if rate == "fs_source":
+            return {rate: rates}
+        studies = manifest["study_id"]
+        return {
+            "studies": int(studies[studies != ""].nunique()),
+            "studies_unknown": int((studies == "").sum()),
+            "frames": int(manifest["frames"].sum()),
+            "fps": rates,
         }
 
 
@@ -131,16 +149,70 @@ def validate(
         seen.setdefault(sha, record)
         found.issues += [(record, issue) for issue in issues]
     list(bar)
+    found.faults = _faults(store, damaged, "records")
+    return found
+
+
+def validate_clips(
+    store: ClipStore, *, progress: Callable[[Iterable[int]], Iterable[int]] | None = None
+) -> Validation:
+    """Reads every frame, compares each video with its checksum, and looks whether it moves.
+
+    Args:
+        store: What to look at.
+        progress: Wraps the positions of the videos.
+    """
+    found = Validation(store)
+    found.rejected = read_rejected(store)
+    damaged: list[str] = []
+    seen: dict[str, str] = {}
+    places = range(len(store))
+    names, hashes = store.manifest["record_id"].astype(str), store.manifest["sha256"].astype(str)
+    for index in progress(places) if progress else places:
+        record, sha = names.iloc[index], hashes.iloc[index]
+        try:
+            frames = store.frames(index)
+        except (DataError, IndexError) as error:
+            damaged.append(f"{record} ({str(error)[:120]})")
+            continue
+        if sha and hashlib.sha256(frames.data).hexdigest() != sha:
+            damaged.append(f"{record} (other frames than its sha256)")
+            continue
+        issues = _still(frames)
+        if sha in seen:
+            text = f"frame for frame the same as {seen[sha]}"
+            issues.append(Issue("duplicate_video", "warning", message=text))
+        seen.setdefault(sha, record)
+        found.issues += [(record, issue) for issue in issues]
+    found.faults = _faults(store, damaged, "videos")
+    return found
+
+
+def _still(frames: NDArray[np.uint8]) -> list[Issue]:
+    """What is wrong with frames in which nobody could see a heart beat."""
+    count, low, high = len(frames), int(frames.min()), int(frames.max())
+    if high - low < BLANK:
+        text = f"all pixels of {count} frames lie from {low} to {high}"
+        return [Issue("blank_video", "error", "", count, count, text)]
+    if count > 1 and not (frames[1:] != frames[0]).any():
+        text = f"{count} frames are the same"
+        return [Issue("frozen_video", "error", "", count, count, text)]
+    return []
+
+
+def _faults(store: ShardStore, damaged: list[str], what: str) -> list[str]:
+    """What makes a store unfit, ready to print."""
+    faults = []
     if damaged:
-        found.faults.append(
-            f"error[corrupt_store] {len(damaged)} of {len(store)} records are not as they were "
+        faults.append(
+            f"error[corrupt_store] {len(damaged)} of {len(store)} {what} are not as they were "
             f"written (first: {damaged[0]}); convert again with --overwrite"
         )
     try:
-        check_leaks(manifest)
+        check_leaks(store.manifest)
     except DataError as error:
-        found.faults.append(str(error))
-    return found
+        faults.append(str(error))
+    return faults
 
 
 def read_rejected(store: ShardStore) -> pd.DataFrame:
