@@ -61,7 +61,7 @@ ONLY_IN = {
     "monai": {"models"},
     "transformers": {"models"},
     "matplotlib": {"report"},
-    "PIL": {"data"},
+    "PIL": {"data", "report"},  # moving pictures
     "pypdfium2": {"data"},
 }
 PARTS = [

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 
@@ -18,6 +18,7 @@ KEPT = ("record_id", "patient_id", "label", "value", "score")
 NOT_KEPT = ("trained_on", "pretrained_on", "embedding", "scores", "survival")
 IN_SUBGROUPS = ("auroc", "mae", "pearson_r", "auroc_macro", "c_index")
 USUAL = {"split": "test", "bootstrap": 1000, "seed": 0, "threshold": "auto", "order": "auto"}
+USUAL |= {"by": "auto"}
 
 
 def options(parser: Parser) -> None:
@@ -76,6 +77,13 @@ def options(parser: Parser) -> None:
         default=[],
         help="for runs that see pages: draw the records in each of these, too: 12x1, 6x2, 3x4, "
         "3x4+1, 3x4+3, or 3x4-shuffled:7",
+    )
+    parser.add_argument(
+        "--by",
+        type=Literal["auto", "record", "study"],
+        default="auto",
+        help="what is scored: each record, or each study by the mean over its videos; auto takes "
+        "studies where records are videos",
     )
     parser.add_argument("--bootstrap", type=int, default=1000, help="draws of patients")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
@@ -144,6 +152,7 @@ def run(words: Namespace) -> None:
                 order=order,
                 keep=tuple(words.keep),
                 layouts=tuple(words.layouts),
+                by=words.by,
                 workers=words.workers,
             )
         )
@@ -263,6 +272,8 @@ def _print(facts: dict[str, Any]) -> None:
         print(
             f"positive is a score of {facts['threshold']:.4g} or more ({facts['threshold_from']})"
         )
+    if facts["videos"]:
+        print(f"a score is the mean over the videos of a study: {facts['videos']} videos")
     if facts["unlabelled"]:
         print(f"{facts['unlabelled']} more records of this part have no label")
     if facts["seen"]:

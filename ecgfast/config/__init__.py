@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ecgfast.config.clips import ClipNet
 from ecgfast.config.pages import PageNet
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -310,6 +311,8 @@ class Labelled:
     Attributes:
         init: Folder of a pretrained encoder; empty starts from random weights.
         page: A network for pages in place of the one for signals, where there is no init.
+        clip: The same, for clips of video. With an init for clips its frames, step and dropout hold
+            all the same: longer clips are no other network.
         data: Where records come from; its splits are the ones to train on.
         validation: Part that chooses the weights to keep; empty needs keep=last.
         label: Column of the manifest.
@@ -339,6 +342,7 @@ class Labelled:
 
     init: str = ""
     page: PageNet = field(default_factory=lambda: PageNet(net="none"))
+    clip: ClipNet = field(default_factory=lambda: ClipNet(net="none", frames=16))
     data: Store = field(default_factory=Store)
     validation: str = "val"
     label: str = "mpcwp"
@@ -360,6 +364,10 @@ class Labelled:
     def __post_init__(self) -> None:
         if self.init and self.page.net != "none":
             raise ValueError("page is a network that begins anew; init brings its own: leave one")
+        if self.init and self.clip.net != "none":
+            raise ValueError("clip.net is a network that begins anew; init brings its own")
+        if self.page.net != "none" and self.clip.net != "none":
+            raise ValueError("page and clip are networks of two kinds: name one of them")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction must lie in (0, 1], got {self.fraction}")
         for name in ("validate_every", "patience", "hidden"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ecgfast.config import Augment, Encoder, Fit, Labelled, Optim, Signal
+from ecgfast.config.clips import ClipViews
 from ecgfast.config.pages import PageViews
 
 MOST_INTERVALS = 1000  # of a discrete hazard
@@ -41,8 +42,10 @@ class Config(Labelled):
         augment: What training sees in place of a record; validation and test see the record.
         draw: Of a network for pages: alike draws training records as it draws all; anew as views
             say, and validation and test as it draws all. Of records that are pages already anew
-            draws the faults of a scan alone.
+            draws the faults of a scan alone. Of clips anew draws as clip_views say; which frames
+            of a video a clip has is drawn either way.
         views: How a training record is drawn anew.
+        clip_views: How a training clip is.
         encoder: The network; with init all but its dropout is that of the pretraining.
         optim: How the parameters move.
         fit: How long, on what, and where to.
@@ -64,6 +67,7 @@ class Config(Labelled):
     augment: Augment = field(default_factory=Augment)
     draw: Literal["alike", "anew"] = "alike"
     views: PageViews = field(default_factory=PageViews)
+    clip_views: ClipViews = field(default_factory=ClipViews)
     encoder: Encoder = field(default_factory=Encoder)
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4, weight_decay=0.0))
     fit: Fit = field(default_factory=lambda: Fit(steps=2_000, batch_size=64, out="runs/finetune"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from ecgfast.config import Augment, Encoder, Fit, Optim, Signal, Store
+from ecgfast.config.clips import ClipNet
 from ecgfast.config.pages import PageNet
 
 HOWS = ("probe", "logistic", "full")
@@ -94,7 +95,7 @@ class Tune:
         encoder_lr: Of full: learning rate of the encoder; none is that of optim.
         augment: What training sees in place of a record.
         draw: Of a network for pages: alike draws training records as it draws all; anew gives each
-            another layout and look every time.
+            another layout and look every time. Of clips anew shifts and turns them.
         optim: How the parameters move.
     """
 
@@ -166,6 +167,7 @@ class Config:
         seeds: How many; seed s draws the same patients for all starts, and all else in training.
         encoder: The network of random weights; where there are runs, the one of the first is taken.
         page: The same, of a network for pages; with weights, random begins from these.
+        clip: The same, of one for clips; its frames and step are those of all starts.
         probe: How a linear head is trained.
         full: How the whole network is trained.
         neighbours: How neighbours vote.
@@ -194,6 +196,7 @@ class Config:
     seeds: int = 5
     encoder: Encoder = field(default_factory=Encoder)
     page: PageNet = field(default_factory=lambda: PageNet(net="none"))
+    clip: ClipNet = field(default_factory=lambda: ClipNet(net="none", frames=16))
     probe: Tune = field(default_factory=Tune)
     full: Tune = field(
         default_factory=lambda: Tune(

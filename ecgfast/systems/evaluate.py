@@ -108,6 +108,7 @@ def _facts(asked: Asked, contract: Contract, stores: Sequence[str], found: Found
     opened = [open_store(path) for path in stores]
     everyone = sum(len(store.select((asked.split,))) for store in opened)
     task = contract.task or {}
+    once = np.ones(len(found["record_id"]), dtype=np.int64)
     return {
         "schema": SCHEMA,
         "run": asked.runs[0],
@@ -126,8 +127,10 @@ def _facts(asked: Asked, contract: Contract, stores: Sequence[str], found: Found
         "seed": asked.seed,
         "level": LEVEL,
         "records": len(found["record_id"]),
+        "by": "study" if "videos" in found else "record",
+        "videos": int(found["videos"].sum()) if "videos" in found else None,
         "patients": len(np.unique(found["patient_id"])),
-        "unlabelled": max(0, everyone - len(found["record_id"])),
+        "unlabelled": max(0, everyone - int(found.get("videos", once).sum())),
         "seen": int((found["trained_on"] | found["pretrained_on"]).sum()),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,14 @@ from ecgfast.data.records import DataError
 from ecgfast.data.stores import open_store
 from ecgfast.data.synthetic import KNOWN
 from ecgfast.eval import threshold_at_sensitivity
+from ecgfast.eval.studies import by_study
 from ecgfast.eval.subgroups import Cut
 from ecgfast.systems.model import configured
 from ecgfast.systems.predict import EXTRA, predict_ensemble
+from ecgfast.train.checkpoint import load_contract
 
 LEVEL = 0.95
+STUDY = "study_id"
 
 Found = dict[str, NDArray[Any]]
 Facts = dict[str, Any]
@@ -43,6 +46,8 @@ class Asked:
         order: Column that tells the order of visits; empty takes the first of `ORDERS`.
         keep: More columns to write beside the scores.
         layouts: To draw the records in, one after the other, for runs that see pages.
+        by: What a score is of: record, each record or video; study, the mean over its videos; auto
+            takes study where records are videos.
         workers: Processes that load records.
     """
 
@@ -61,6 +66,7 @@ class Asked:
     order: str = ""
     keep: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ()
+    by: Literal["auto", "record", "study"] = "auto"
     workers: int = 0
 
     @property
@@ -99,12 +105,26 @@ def predict_part(
         patients=int(configured(runs[0]).get("data", {}).get("patients") or 400),
         workers=asked.workers,
         layout=layout,
-        extra=tuple(dict.fromkeys([*EXTRA, *cut, *asked.keep, *([order] if order else [])])),
+        extra=tuple(dict.fromkeys([*EXTRA, STUDY, *cut, *asked.keep, *([order] if order else [])])),
     )
+    found = _by(asked, runs, found)
     patient = np.asarray(found["patient_id"]).astype(str)
     unknown = np.isin(patient, ("", "None", "nan"))
     own = np.char.add("record ", np.asarray(found["record_id"]).astype(str))
     return found | {"patient_id": np.where(unknown, own, patient)}
+
+
+def _by(asked: Asked, runs: Sequence[str], found: Found) -> Found:
+    if asked.by == "auto" and load_contract(runs[0]).clips is None:
+        return {name: column for name, column in found.items() if name != STUDY}
+    if asked.by == "record":
+        return found
+    if STUDY not in found:
+        raise DataError(
+            f"error[study] the records have no column {STUDY}: leave --by study out, or join a "
+            "table with that column when converting (--labels)"
+        )
+    return by_study(found)
 
 
 def refuse_seen(found: Found, split: str) -> None:
