@@ -168,6 +168,11 @@ class PageEncoder(nn.Module):
         maps: Tensor = net._swish(net._bn1(x))
         return maps
 
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` of the last maps."""
+        embeddings: Tensor = self.embed(self.dropout(maps.mean(dim=(2, 3))))
+        return embeddings
+
     def forward(self, ecg: Tensor) -> Tensor:
         """Embeds a batch.
 
@@ -182,10 +187,7 @@ class PageEncoder(nn.Module):
             ValueError: The shape is neither.
             TypeError: The dtype is another one.
         """
-        pages = ecg if ecg.dim() == 4 else self.draw(ecg)
-        means = self.features(pages).mean(dim=(2, 3))
-        embeddings: Tensor = self.embed(self.dropout(means))
-        return embeddings
+        return self.pooled(self.features(ecg if ecg.dim() == 4 else self.draw(ecg)))
 
 
 def _efficientnet(name: str, momentum: float) -> Any:
