@@ -20,18 +20,19 @@ from torch.utils.data import DataLoader
 
 from ecgfast.data.convert import Plan
 from ecgfast.data.source import Source, open_source
-from ecgfast.data.store_format import COLUMNS, NAN, PAGE_COLUMNS
+from ecgfast.data.store_format import CLIP_COLUMNS, COLUMNS, NAN, PAGE_COLUMNS
 from ecgfast.data.tables import read_table, write_table
 from ecgfast.systems.files import Found, batches, file_of, plan_for, tensors
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source, describe
+from ecgfast.systems.windows import windowed
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.contract import ContractError
 
 EMBEDDINGS, RECORDS, ABOUT = "embeddings.safetensors", "records.parquet", "embed.json"
 SCHEMA = "ecgfast.embed/1"
 EVERY = ("all", "test")  # all is what is in no test part
-KEPT = ("record_id", "patient_id", "split", "flags", "source_sha256")
+KEPT = ("record_id", "patient_id", "study_id", "view", "split", "flags", "source_sha256")
 HEADER = 256  # bytes kept free for what safetensors says of the numbers behind it
 MOST_ABOUT = 2**20
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -69,11 +70,14 @@ def embed_stores(
         ContractError: A store does not hold what the model expects.
         DataError: There are no such records.
     """
-    source = open_source(stores, splits, signal=model.signal, patients=patients)
     contract = model.contract
+    source = open_source(
+        stores, splits, signal=model.signal, patients=patients, clips=contract.clips
+    )
     check_source(
         source, model.signal, model=contract.model, pages=contract.pages, clips=contract.clips
     )
+    source = windowed(source, contract)
     out = _begin(out)
     loader = DataLoader(source.dataset, batch_size=batch_size, num_workers=workers)
     wrapped: Iterable[Any] = progress(loader, len(loader)) if progress else loader
@@ -248,7 +252,7 @@ def _begin(out: str | Path) -> Path:
 
 def _columns(source: Source) -> dict[str, NDArray[Any]]:
     """Ids and labels of a manifest, without where samples lie."""
-    about = {*COLUMNS, *PAGE_COLUMNS}
+    about = {*COLUMNS, *PAGE_COLUMNS, *CLIP_COLUMNS}
     names = [n for n in source.table.columns if n in KEPT or n not in about]
     return {str(name): source.column(name) for name in names}
 

@@ -24,7 +24,7 @@ from ecgfast.systems.parts import (
     make_decoder,
     preparation,
 )
-from ecgfast.systems.views import page_faults, page_views, views_of
+from ecgfast.systems.views import clip_views, page_faults, page_views, views_of
 from ecgfast.train.checkpoint import ENCODER, HEAD, load_contract, load_weights
 from ecgfast.train.contract import Contract, ContractError
 from ecgfast.train.errors import RunError
@@ -80,6 +80,14 @@ def _decoder(config: Config, who: Learner) -> DualAttentionDecoder | None:
 
 def _augment(config: Config, who: Learner) -> nn.Module | None:
     """What training sees in place of a record."""
+    if who.train.clips:
+        if config.augment.draws:
+            raise RunError(
+                "error[augment] --augment is for signals, and the records are videos: take --draw "
+                "anew, which shifts and turns clips (--clip_views)",
+                code=2,
+            )
+        return None if config.draw == "alike" else clip_views(config.clip_views, who.encoder)
     if who.train.pages:
         if config.augment.draws:
             raise RunError(

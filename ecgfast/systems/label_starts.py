@@ -14,32 +14,37 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ecgfast.config import Encoder, Signal, finetune
+from ecgfast.config.clips import ClipNet
 from ecgfast.config.labeleff import Config, Start, Tune
 from ecgfast.config.pages import PageNet
 from ecgfast.data.source import Source
 from ecgfast.eval.probe import linear_probe
+from ecgfast.eval.studies import by_study
 from ecgfast.methods.dtw_knn import distances, vote
 from ecgfast.miners.distance import Distance, InputDistance, rate_factor
 from ecgfast.systems.finetune import build, load_run
 from ecgfast.systems.parts import (
     beats,
+    make_clip_encoder,
     make_encoder,
     make_page_encoder,
     preparation,
     prepared,
     settled_recipe,
 )
+from ecgfast.systems.predict import MOST_VIDEOS
+from ecgfast.systems.windows import COUNT, of_windows
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.contract import Contract
@@ -48,7 +53,7 @@ from ecgfast.train.fit import fit
 from ecgfast.transforms.signal import Prepare
 
 Floats = NDArray[np.floating[Any]]
-N = TypeVar("N", Encoder, PageNet)
+N = TypeVar("N", Encoder, PageNet, ClipNet)
 Scored = tuple[Floats, dict[str, Any]]  # of the test records, and what is worth telling
 BATCH = 256
 OF_BEATS = "beat_"  # before what median beats are compared by
@@ -57,7 +62,11 @@ SILENCE = 20.0  # seconds, then it says how far it is
 COLUMNS = 64  # labelled records whose distances are one file of the cache
 # of Fit: what does not change what a step computes
 FREE = ("accelerator", "devices", "strategy", "progress", "log_every", "checkpoint_every", "out")
-NO_PAGE = PageNet(net="none")
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {  # from what a head gives to scores
+    "classification": torch.sigmoid,
+    "multiclass": partial(torch.softmax, dim=1),
+}
+NO_PAGE, NO_CLIP = PageNet(net="none"), ClipNet(net="none")
 
 
 class Cohort(NamedTuple):
@@ -67,9 +76,10 @@ class Cohort(NamedTuple):
         train: Those whose patients are drawn from; all of them have a label.
         test: Those that are scored.
         target: ``(N,)`` of the training records: the class or the value.
-        test_target: Of the test records.
+        test_target: Of what is scored: the test records; where these are videos, their studies.
         patient: ``(N,)`` codes of the training records.
-        test_patient: Of the test records.
+        test_patient: Of what is scored.
+        scored: record_id, patient_id and the label of what is scored.
         sha256: Of who is where with which label.
         records_sha256: Of which records these are, whatever their label.
     """
@@ -80,8 +90,17 @@ class Cohort(NamedTuple):
     test_target: NDArray[np.float64]
     patient: NDArray[np.int64]
     test_patient: NDArray[np.int64]
+    scored: dict[str, NDArray[Any]]
     sha256: str
     records_sha256: str
+
+    def of_studies(self, score: Floats) -> Floats:
+        """Scores of what is scored from those of the test records."""
+        return (
+            by_study({**videos_of(self.test), "score": score})["score"]
+            if self.test.clips
+            else score
+        )
 
 
 class Network(NamedTuple):
@@ -92,12 +111,14 @@ class Network(NamedTuple):
         signal: Also.
         recipe: Words of ``signal.recipe``, if it has one.
         page: In place of the encoder, where it sees pages.
+        clip: Also, where it sees clips; of these all starts have frames and step.
     """
 
     encoder: Encoder
     signal: Signal
     recipe: dict[str, Any] | None
     page: PageNet = NO_PAGE
+    clip: ClipNet = NO_CLIP
 
 
 class Learner(Protocol):
@@ -142,21 +163,23 @@ class _FromWeights:
 
     def weights(self, seed: int) -> dict[str, Any]:
         """What decides the weights that a seed begins from."""
-        run = self.start.run(seed)
+        run, page, clip = self.start.run(seed), self.network.page, self.network.clip
         if run is None:
-            page = self.network.page
             return {
                 "weights": f"random, seed {seed}",
                 "encoder": dataclasses.asdict(self.network.encoder),
                 "signal": dataclasses.asdict(self.network.signal),
                 "recipe": self.network.recipe,
                 **({} if page == NO_PAGE else {"page": dataclasses.asdict(page)}),
+                **({} if clip.net == "none" else {"clip": dataclasses.asdict(clip)}),
             }
         contract = self.contracts[run]
+        seen = {} if contract.clips is None else {"frames": clip.frames, "step": clip.step}
         return {
             "weights": contract.sha256["encoder.safetensors"],
             "signal": dataclasses.asdict(contract.signal),
             "recipe": contract.recipe,
+            **seen,
         }
 
 
@@ -195,7 +218,11 @@ class Linear(_FromWeights):
             self.say(f"{self.start.name}: embedding {sum(shapes)} records, kept in {path}")
             encoder, prepare = self._encoder(seed)
             sides = {"train": self.cohort.train, "test": self.cohort.test}
-            return {name: embed(encoder, prepare, of, self.config) for name, of in sides.items()}
+            clip = self.network.clip
+            return {
+                name: embed(encoder, prepare, of, self.config, clip=clip)
+                for name, of in sides.items()
+            }
 
         found = cached(path, compute, shapes=dict(zip(("train", "test"), shapes, strict=True)))
         return found["train"].astype(np.float64), found["test"].astype(np.float64)
@@ -207,6 +234,8 @@ class Linear(_FromWeights):
             return loaded.encoder, loaded.prepare
         seed_draws(seed, step=-1)  # as training from random weights draws them
         signal, recipe = self.network.signal, self.network.recipe
+        if self.network.clip.net != "none":
+            return make_clip_encoder(self.network.clip)[0].eval(), preparation(signal, recipe)
         if self.network.page != NO_PAGE:
             page, _ = make_page_encoder(self.network.page, signal, recipe)
             return page.eval(), preparation(signal, recipe)
@@ -254,6 +283,9 @@ class Trained(_FromWeights):
             task=config.task,
             threshold=config.threshold,
             page=NO_PAGE if self.start.runs else self.network.page,
+            clip=dataclasses.replace(self.network.clip, net="none", weights="")
+            if self.start.runs
+            else self.network.clip,
             freeze=self.start.how == "probe",
             freeze_steps=self.tune.freeze_steps,
             freeze_norms=self.tune.freeze_norms,
@@ -276,15 +308,13 @@ class Trained(_FromWeights):
         assert loaded.head is not None
         facts = {"steps": loaded.contract.step, "weights_step": loaded.contract.weights_step}
         model = nn.Sequential(loaded.encoder, loaded.head)
-        given = embed(model, loaded.prepare, cohort.test, config).astype(np.float64)
+        link = LINKS.get(config.task)
+        given = embed(model, loaded.prepare, cohort.test, config, clip=self.network.clip, link=link)
         if not config.keep_runs:
             shutil.rmtree(out)
             chosen.unlink()
-        if config.task == "regression":
-            return given[:, 0], facts
-        if config.task == "multiclass":
-            return softmax(given, axis=1), facts
-        return expit(given[:, 0]), facts
+        score = given.astype(np.float64)
+        return (score if config.task == "multiclass" else score[:, 0]), facts
 
 
 class Voting:
@@ -396,17 +426,44 @@ def signals(
 
 
 @torch.inference_mode()
-def embed(model: nn.Module, prepare: Prepare, source: Source, config: Config) -> Floats:
-    """What a model gives for each record, ``(N, D)`` float32."""
+def embed(
+    model: nn.Module,
+    prepare: Prepare,
+    source: Source,
+    config: Config,
+    *,
+    clip: ClipNet,
+    link: Callable[[Tensor], Tensor] | None = None,
+) -> Floats:
+    """What a model gives for each record, ``(N, D)`` float32, or through a link in float64.
+
+    Of a video it is the mean over some clips.
+    """
     place = device(config)
     model, prepare = model.to(place).eval(), prepare.to(place)
+
+    def given(ecg: Tensor) -> dict[str, Tensor]:
+        said = model(ecg.to(place)).float().cpu()
+        return {"given": said if link is None else link(said.double())}
+
+    size = BATCH
+    if source.clips:
+        source, size = source.windows(frames=clip.frames, step=clip.step, count=COUNT), MOST_VIDEOS
     parts = []
-    for batch in DataLoader(source.dataset, batch_size=BATCH, num_workers=config.data.workers):
-        given = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
-        ecg = prepare(*given).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-        parts.append(model(ecg).float().cpu())
+    for batch in DataLoader(source.dataset, batch_size=size, num_workers=config.data.workers):
+        if source.clips:
+            parts.append(of_windows(given, batch["ecg"], clip.frames)["given"])
+            continue
+        signals = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
+        ready = prepare(*signals).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        parts.append(given(ready)["given"])
     found: Floats = torch.cat(parts).numpy()
     return found
+
+
+def videos_of(source: Source) -> dict[str, NDArray[Any]]:
+    """Whose and of which study each video is."""
+    return {n: source.column(n).astype(str) for n in ("record_id", "patient_id", "study_id")}
 
 
 def cached(
@@ -435,11 +492,14 @@ def network_of(config: Config, contracts: dict[str, Contract], train: Source) ->
     first = next(iter(contracts.values()), None)
     if first is None:
         recipe = settled_recipe(config.signal, train)
-        return Network(config.encoder, config.signal, recipe, config.page)
-    page = NO_PAGE
+        return Network(config.encoder, config.signal, recipe, config.page, config.clip)
+    page, clip = NO_PAGE, NO_CLIP
     if first.model["class"] == "PageEncoder":
         page = _shaped(config.page, first)
-    return Network(_shaped(config.encoder, first), first.signal, first.recipe, page)
+    if first.model["class"] == "ClipEncoder":
+        own = config.clip
+        clip = dataclasses.replace(_shaped(own, first), frames=own.frames, step=own.step)
+    return Network(_shaped(config.encoder, first), first.signal, first.recipe, page, clip)
 
 
 def _shaped(network: N, contract: Contract) -> N:

@@ -94,7 +94,7 @@ def label_table(config: Config, found: Sweep) -> dict[str, Any]:
         "train": {"records": len(cohort.train), "patients": len(set(cohort.patient))},
         "test": {
             "part": config.test,
-            "records": len(cohort.test),
+            "records": len(cohort.test_target),
             "patients": len(set(cohort.test_patient)),
             "positives": int(cohort.test_target.sum()) if config.task == "classification" else None,
         },

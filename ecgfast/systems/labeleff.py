@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast.config import Signal
+from ecgfast.config.clips import ClipFit
 from ecgfast.config.labeleff import Config, Start
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
@@ -26,8 +27,17 @@ from ecgfast.data.subsets import (
 )
 from ecgfast.data.tables import read_table, write_table
 from ecgfast.eval.label_efficiency import statistic
-from ecgfast.systems.label_starts import Cohort, Learner, digest, learner, network_of
+from ecgfast.eval.studies import by_study
+from ecgfast.systems.label_starts import (
+    Cohort,
+    Learner,
+    digest,
+    learner,
+    network_of,
+    videos_of,
+)
 from ecgfast.systems.parts import check_source
+from ecgfast.systems.windows import fit_of_net
 from ecgfast.train.checkpoint import load_contract, write_at_once
 from ecgfast.train.contract import Contract
 from ecgfast.train.errors import RunError
@@ -90,12 +100,14 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
     runs = {run: s.name for s in starts for seed in range(config.seeds) if (run := s.run(seed))}
     contracts = {run: load_contract(run) for run in runs}
     signal = next(iter(contracts.values())).signal if contracts else config.signal
-    cohort = _open(config, signal)
+    first = next(iter(contracts.values()), None)
+    clips = fit_of_net(config.clip) if first is None else first.clips
+    cohort = _open(config, signal, clips)
     for source in (cohort.train, cohort.test):
         if not contracts:
-            check_source(source, signal, chosen=True)
+            check_source(source, signal, chosen=True, model=_asked(config))
         for contract in contracts.values():
-            check_source(source, contract.signal)
+            check_source(source, contract.signal, model=contract.model)
     notes = _judge(contracts, runs, cohort)
     network = network_of(config, contracts, cohort.train)
 
@@ -134,8 +146,9 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
         subset = subsets[fraction, seed]
         began = time.perf_counter()
         score, facts = learners[name].scores(subset.rows, seed, f"{name}/{_stem(fraction, seed)}")
+        score = cohort.of_studies(score)
         cell = Cell(score, _metrics(config, cohort, score), facts)
-        _write(out, key, settings[key], cell, subset, cohort, config.label)
+        _write(out, key, settings[key], cell, subset, cohort)
         cells[key] = cell
         took = time.perf_counter() - began
         say(f"[{number}/{len(left)}] {_line(config, key, subset, cell)}, {took:.1f} s")
@@ -148,7 +161,7 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
     return Sweep(starts, done, subsets, cohort, synthetic, sha256, notes)
 
 
-def _open(config: Config, signal: Signal) -> Cohort:
+def _open(config: Config, signal: Signal, clips: ClipFit | None) -> Cohort:
     """Training and test records that have a label, without a patient in both."""
 
     def part(
@@ -162,6 +175,7 @@ def _open(config: Config, signal: Signal) -> Cohort:
             label=config.label,
             limit=limit,
             classes=classes,
+            clips=clips,
         )
 
     several = config.task == "multiclass"
@@ -187,7 +201,25 @@ def _open(config: Config, signal: Signal) -> Cohort:
         )
     sha256 = digest([cohort_hash(source.table, config.label) for source in (train, test)])
     records = digest([records_hash(source.table) for source in (train, test)])
-    return Cohort(train, test, target, test_target, patient, test_patient, sha256, records)
+    scored = {n: test.column(n).astype(str) for n in ("record_id", "patient_id")}
+    scored["label"] = test.column(config.label)
+    if test.clips:
+        try:
+            codes = {"target": test_target, "patient": test_patient}
+            found = by_study({**videos_of(test), "label": scored["label"], **codes})
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        test_target, test_patient = found["target"], found["patient"]
+        scored = {name: found[name] for name in scored}
+    return Cohort(train, test, target, test_target, patient, test_patient, scored, sha256, records)
+
+
+def _asked(config: Config) -> dict[str, Any] | None:
+    """The network of random weights, as a contract would describe it, if it sees no signals."""
+    if config.clip.net != "none":
+        arguments = {"size": config.clip.size, "grey": config.clip.grey}
+        return {"class": "ClipEncoder", "arguments": arguments}
+    return None
 
 
 def _target(config: Config, source: Source, what: str) -> NDArray[np.float64]:
@@ -250,7 +282,7 @@ def _settings(
 
 def _metrics(config: Config, cohort: Cohort, score: Floats) -> dict[str, float | None]:
     of = statistic(config.task, cohort.test_target, score, cohort.test_patient)
-    found = of(np.ones((1, len(cohort.test))))
+    found = of(np.ones((1, len(cohort.test_target))))
     values = {name: float(value[0]) for name, value in found.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
@@ -271,15 +303,12 @@ def _write(
     cell: Cell,
     subset: Subset,
     cohort: Cohort,
-    label: str,
 ) -> None:
     """The JSON comes last: where it is, the scores are."""
     path = _path(out, key, "json")
     names = _score_columns(cohort)
     columns = {
-        "record_id": cohort.test.column("record_id").astype(str),
-        "patient_id": cohort.test.column("patient_id").astype(str),
-        "label": cohort.test.column(label),
+        **cohort.scored,
         "target": cohort.test_target,
         **{name: column for name, column in zip(names, np.atleast_2d(cell.score.T), strict=True)},
     }
@@ -323,7 +352,7 @@ def _read(
             code=2,
         )
     scores = read_table(path.with_suffix(".parquet"))
-    if scores["record_id"].tolist() != cohort.test.column("record_id").astype(str).tolist():
+    if scores["record_id"].tolist() != cohort.scored["record_id"].tolist():
         raise RunError(f"error[cell] {path} scores other records than its settings say. {way}", 2)
     score = np.stack([scores[name] for name in _score_columns(cohort)], axis=1)
     return Cell(score if score.shape[1] > 1 else score[:, 0], metrics, facts)

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ecgfast.config import Labelled, Signal
+from ecgfast.config.clips import ClipFit
+from ecgfast.data.moments import Moments
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
 from ecgfast.data.split import read_patients
@@ -22,11 +25,13 @@ from ecgfast.systems.parts import (
     check_source,
     describe,
     from_description,
+    make_clip_encoder,
     make_encoder,
     make_page_encoder,
     preparation,
     settled_recipe,
 )
+from ecgfast.systems.windows import fit_of_net, moments_of
 from ecgfast.train.batches import Batches, Sampler
 from ecgfast.train.checkpoint import load_contract, load_encoder
 from ecgfast.train.contract import MOST_CLASSES, Contract, Records, check_signal
@@ -104,14 +109,15 @@ def learner(config: C) -> Learner:
     data, signal = config.data, config.signal
     chosen = start is None
     classes = () if config.task == "multiclass" else None
-    train = _open(config, data.splits, classes, limit=data.limit)
+    clips = start.clips if start is not None else fit_of_net(config.clip)
+    train = _open(config, data.splits, classes, limit=data.limit, clips=clips)
     _say_unseen(train, "training")
     described = _described(config, start)
     check_source(train, signal, chosen=chosen, model=described)
-    if train.pages and start is None and signal.recipe:
+    if (train.pages or train.clips) and start is None and signal.recipe:
         raise RunError(
-            f"error[recipe] recipe {signal.recipe} is done to signals, and the records are pages: "
-            "add --signal.recipe ''",
+            f"error[recipe] recipe {signal.recipe} is done to signals, and the records are "
+            f"{'pages' if train.pages else 'videos'}: add --signal.recipe ''",
             code=2,
         )
     if train.classes is not None:
@@ -127,7 +133,7 @@ def learner(config: C) -> Learner:
     _check_labels(config, train, labels)
     validation = None
     if config.validation:
-        validation = _open(config, (config.validation,), train.classes)
+        validation = _open(config, (config.validation,), train.classes, clips=clips)
         check_source(validation, signal, chosen=chosen, model=described)
         if config.half != "all":
             validation = _not_empty(validation.half(config.half), config, "validation part")
@@ -164,10 +170,20 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
     """
     config, train, validation = who.config, who.train, who.validation
     fit = config.fit
+    dataset: Dataset[Any] = train.dataset
+    deal = sampler(who.batch_size)
+    if train.clips:
+        words = who.model["arguments"]
+        frames, step = int(words["frames"]), int(words["step"])
+        dataset = Moments(train.dataset, frames=frames, step=step)
+        deal = moments_of(deal, train.lengths(), frames=frames, step=step, seed=fit.seed)
+        if validation is not None:  # a clip of each video: many looks, and most of them early
+            validation = validation.windows(frames=frames, step=step)
+    seen = bool(train.pages or train.clips)
     batches = Batches(
-        train.dataset,
-        nn.Identity() if train.pages else preparation(config.signal, who.recipe),
-        sampler(who.batch_size),
+        dataset,
+        nn.Identity() if seen else preparation(config.signal, who.recipe),
+        deal,
         seed=fit.seed,
         batch_size=who.batch_size,
         workers=config.data.workers,
@@ -201,6 +217,7 @@ def run_of(who: Learner, method: Method, sampler: Callable[[int], Sampler]) -> R
         trained_on=Records.of(train.column("record_id")),
         pretrained_on=None if who.start is None else who.start.trained_on,
         pages=next(iter(train.pages.values()), None),
+        clips=next(iter(train.clips.values()), None),
     )
     every = config.validate_every
     every = every or max(len(train) // who.batch_size, -(-fit.steps // MOST_LOOKS))
@@ -223,7 +240,12 @@ def classes_of(config: Labelled, labels: NDArray[np.float64]) -> NDArray[np.int6
 
 
 def _open(
-    config: Any, splits: tuple[str, ...], classes: tuple[str, ...] | None, limit: int = 0
+    config: Any,
+    splits: tuple[str, ...],
+    classes: tuple[str, ...] | None,
+    limit: int = 0,
+    *,
+    clips: ClipFit | None,
 ) -> Source:
     return open_source(
         config.data.paths,
@@ -234,6 +256,7 @@ def _open(
         limit=limit,
         classes=classes,
         event=config.event if config.task == "survival" else None,
+        clips=clips,
     )
 
 
@@ -293,6 +316,9 @@ def _described(config: Any, start: Contract | None) -> dict[str, Any] | None:
     """The encoder as a contract describes it, as far as is known before it is made."""
     if start is not None:
         return start.model
+    if config.clip.net != "none":
+        clip = {"size": config.clip.size, "grey": config.clip.grey}
+        return {"class": "ClipEncoder", "arguments": clip}
     if config.page.net == "none":
         return None
     page = {"size": config.page.size, "grey": config.page.grey}
@@ -302,11 +328,16 @@ def _described(config: Any, start: Contract | None) -> dict[str, Any] | None:
 def _encoder(
     config: Any, start: Contract | None, recipe: dict[str, Any] | None
 ) -> tuple[AnyEncoder, dict[str, Any]]:
+    if start is None and config.clip.net != "none":
+        return make_clip_encoder(config.clip)
     if start is None and config.page.net != "none":
         return make_page_encoder(config.page, config.signal, recipe)
     if start is None:
         return make_encoder(config.encoder, config.signal, recipe)
     arguments = {**start.model["arguments"], "dropout": config.encoder.dropout}
+    if start.model["class"] == "ClipEncoder":
+        clip = config.clip
+        arguments |= {"frames": clip.frames, "step": clip.step, "dropout": clip.dropout}
     model = {**start.model, "arguments": arguments}
     encoder = from_description(model, ENCODERS)
     load_encoder(config.init, encoder, say=say)

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from ecgfast.config import Signal
 from ecgfast.methods.task import log_cumulative_hazard, survival
+from ecgfast.models.clip_encoder import ClipEncoder
 from ecgfast.systems.finetune import Loaded, load_run
 from ecgfast.systems.pages import DRAW, NO_PAGES, page_of
 from ecgfast.systems.parts import describe
 from ecgfast.systems.predict import check_together
+from ecgfast.systems.windows import of_windows
 from ecgfast.train.contract import Contract, ContractError
 
 MOST_CONFIG = 2**20  # bytes of a config.yaml
@@ -110,7 +112,9 @@ class Model(nn.Module):
         Args:
             ecg: ``(N, L, T)`` in mV with NaN where nothing was recorded, in the leads, rate and
                 length of ``signal``; or the int16 of a store. Pages ``(N, C, H, W)`` of the size
-                that the encoder sees, uint8, or floats from 0 to 1, where it sees pages.
+                that the encoder sees, uint8, or floats from 0 to 1, where it sees pages. Clips of
+                videos ``(N, C, K F, S, S)`` uint8 where it sees these: K clips of F frames, one
+                after the other, over which everything is averaged.
             gain: mV a step, ``(N,)``, of int16.
 
         Returns:
@@ -125,6 +129,8 @@ class Model(nn.Module):
         if isinstance(ecg, np.ndarray) and not ecg.flags.writeable:
             ecg = ecg.copy()  # a mapped store is; torch would warn
         ecg = torch.as_tensor(ecg)
+        if ecg.dim() == 5 or self.contract.clips is not None:
+            return self._clips(ecg, place)
         if ecg.dim() == 4:
             return self._said(self._pages(ecg).to(place))
         if self.contract.pages is not None:
@@ -143,6 +149,23 @@ class Model(nn.Module):
         else:
             ready = self.prepare(*(part.to(place) for part in signals))
         return self._said(ready.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0))
+
+    def _clips(self, videos: Tensor, place: torch.device) -> dict[str, Tensor]:
+        encoder = self.network.encoder
+        if not isinstance(encoder, ClipEncoder):
+            raise ValueError(
+                f"ecg must be (N, L, T), got {tuple(videos.shape)}: the run's encoder takes no clips"
+            )
+        size, frames = encoder.size, encoder.frames
+        channels = (1, 3) if encoder.grey else (3,)
+        fits = videos.dim() == 5 and videos.shape[1] in channels and videos.shape[2] > 0
+        if not fits or videos.shape[2] % frames or tuple(videos.shape[3:]) != (size, size):
+            raise ValueError(
+                f"clips must be (N, {' or '.join(map(str, channels))}, K {frames}, {size}, {size}), "
+                f"got {tuple(videos.shape)}: the model expects {describe(self.contract)}, K clips "
+                f"of {frames} frames"
+            )
+        return of_windows(lambda clips: self._said(clips.to(place)), videos, frames)
 
     def _pages(self, pages: Tensor) -> Tensor:
         page = page_of(self.contract.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from ecgfast.ops import layout_named
 from ecgfast.systems.finetune import Loaded, load_run
 from ecgfast.systems.pages import page_of
 from ecgfast.systems.parts import check_source, describe
+from ecgfast.systems.windows import COUNT, of_windows, windowed
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import load_contract
 from ecgfast.train.contract import ContractError
 
 EXTRA = ("sex", "age")  # told along where the manifest has them
+MOST_VIDEOS = 16  # at a time: each is several clips
 
 
 @torch.inference_mode()
@@ -41,6 +44,7 @@ def predict(
     device: str = "auto",
     extra: Sequence[str] = EXTRA,
     layout: str = "",
+    windows: int = COUNT,
 ) -> dict[str, NDArray[Any]]:
     """Scores the records of a store, or of the SYNTHETIC cohort if none is named.
 
@@ -57,6 +61,7 @@ def predict(
         device: As torch names it; auto takes a GPU if there is one.
         extra: Columns of the manifest that are told along where there are such.
         layout: In which a network for pages draws the records; empty is its own.
+        windows: Of videos: evenly spaced clips of each, whose scores are averaged.
 
     Returns:
         Arrays of N: ``record_id``, ``patient_id``, ``trained_on`` and ``pretrained_on`` (whether
@@ -89,10 +94,12 @@ def predict(
         limit=limit,
         classes=task.get("classes") if ours and task is not None else None,
         event=task.get("event") if ours and task is not None else None,
+        clips=contract.clips,
     )
     check_source(
         source, contract.signal, model=contract.model, pages=contract.pages, clips=contract.clips
     )
+    source = windowed(source, contract, windows)
     if layout and source.pages:
         raise ContractError(
             "error[layout] the records are pages, drawn already: leave --layouts out, or name a "
@@ -101,12 +108,18 @@ def predict(
     place = torch.device(_device() if device == "auto" else device)
     method = _method(loaded).to(place)
     found: dict[str, list[Tensor]] = {}
-    loader = DataLoader(source.dataset, batch_size=batch_size, num_workers=workers)
+    size = min(batch_size, MOST_VIDEOS) if source.clips else batch_size
+    loader = DataLoader(source.dataset, batch_size=size, num_workers=workers)
     for step, batch in enumerate(loader):
         seed_draws(0, step)  # dropout at test (B7) is drawn, and must be drawn again alike
         signals = [batch[name].to(place) for name in ("ecg", "gain") if name in batch]
-        ecg = signals[0] if source.pages else loaded.prepare.to(place)(*signals)
-        for name, values in _predict(method, ecg).items():
+        if source.clips:
+            frames = int(contract.model["arguments"]["frames"])
+            said = of_windows(partial(_predict, method), signals[0], frames)
+        else:
+            ecg = signals[0] if source.pages else loaded.prepare.to(place)(*signals)
+            said = _predict(method, ecg)
+        for name, values in said.items():
             found.setdefault(name, []).append(values.cpu())
 
     names = source.column("record_id").astype(str)

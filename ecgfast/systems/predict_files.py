@@ -22,6 +22,7 @@ from ecgfast.systems.intervals import Interval
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source
 from ecgfast.systems.time_to_event import unit_of
+from ecgfast.systems.windows import windowed
 from ecgfast.train.contract import ContractError
 
 
@@ -135,6 +136,7 @@ def predict_store(
     signal, contract = models[0].signal, models[0].contract
     source = open_source([path], splits, signal=signal, patients=1)
     check_source(source, signal, model=contract.model, pages=contract.pages, clips=contract.clips)
+    source = windowed(source, contract)
     names = source.names(range(len(source)))
     flags = [str(text) for text in source.column("flags")]
     row = 0

@@ -30,6 +30,7 @@ def shift(
             label=task["label"],
             classes=task.get("classes"),
             event=task.get("event"),
+            clips=contract.clips,
         )
     except DataError as error:
         return {"missing": str(error), "rows": []}

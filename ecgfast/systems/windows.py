@@ -1,11 +1,20 @@
-"""Several clips of one video: each is seen for itself, and what is said of them is averaged."""
+"""Which clips of a video a network sees: drawn in training, several and averaged at test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from ecgfast.config.clips import ClipFit, ClipNet
+from ecgfast.data.moments import MomentSampler
+from ecgfast.data.source import Source
+from ecgfast.train.batches import Sampler
+from ecgfast.train.contract import Contract
 
 COUNT = 4  # evenly spaced clips of a video at test, as published (Holste et al. 2024)
 AT_ONCE = 32  # clips that a network sees at a time: a batch of videos is several of these
@@ -33,3 +42,35 @@ def of_windows(
         name: torch.cat([part[name] for part in parts]).unflatten(0, (count, several)).mean(dim=1)
         for name in parts[0]
     }
+
+
+def windowed(source: Source, contract: Contract, count: int = COUNT) -> Source:
+    """The same records; of videos so many clips, as the run's encoder takes them."""
+    if not source.clips:
+        return source
+    words = contract.model["arguments"]
+    return source.windows(frames=int(words["frames"]), step=int(words["step"]), count=count)
+
+
+def moments_of(
+    deal: Callable[..., Any], lengths: NDArray[np.int64], *, frames: int, step: int, seed: int
+) -> Sampler:
+    """What deals videos, and draws where in each a clip begins.
+
+    Args:
+        deal: Deals videos, as ``Batches`` calls it.
+        lengths: Frames of each video.
+        frames: Of a clip.
+        step: From one frame to the next.
+        seed: Of the draws.
+    """
+
+    def sampler(**where: int) -> Iterable[list[int]]:
+        return MomentSampler(deal(**where), lengths, frames, step, seed)
+
+    return sampler
+
+
+def fit_of_net(net: ClipNet) -> ClipFit | None:
+    """The frames of SYNTHETIC videos for a network that begins anew."""
+    return None if net.net == "none" else ClipFit(size=net.size, grey=net.grey)
