@@ -96,11 +96,9 @@ class Cohort(NamedTuple):
 
     def of_studies(self, score: Floats) -> Floats:
         """Scores of what is scored from those of the test records."""
-        return (
-            by_study({**videos_of(self.test), "score": score})["score"]
-            if self.test.clips
-            else score
-        )
+        if not self.test.clips:
+            return score
+        return by_study({**videos_of(self.test), "score": score})["score"]
 
 
 class Network(NamedTuple):

@@ -154,16 +154,16 @@ class Model(nn.Module):
         encoder = self.network.encoder
         if not isinstance(encoder, ClipEncoder):
             raise ValueError(
-                f"ecg must be (N, L, T), got {tuple(videos.shape)}: the run's encoder takes no clips"
+                f"ecg must be (N, L, T), got {tuple(videos.shape)}: the encoder takes no clips"
             )
         size, frames = encoder.size, encoder.frames
         channels = (1, 3) if encoder.grey else (3,)
         fits = videos.dim() == 5 and videos.shape[1] in channels and videos.shape[2] > 0
         if not fits or videos.shape[2] % frames or tuple(videos.shape[3:]) != (size, size):
             raise ValueError(
-                f"clips must be (N, {' or '.join(map(str, channels))}, K {frames}, {size}, {size}), "
-                f"got {tuple(videos.shape)}: the model expects {describe(self.contract)}, K clips "
-                f"of {frames} frames"
+                f"clips must be (N, {' or '.join(map(str, channels))}, K {frames}, {size}, "
+                f"{size}), got {tuple(videos.shape)}: the model expects {describe(self.contract)}, "
+                f"K clips of {frames} frames"
             )
         return of_windows(lambda clips: self._said(clips.to(place)), videos, frames)
 
