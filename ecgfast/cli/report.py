@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecgfast.report.card import Finding
     from ecgfast.report.contents import (
         Attention,
+        ClipExample,
         Contents,
         DataCard,
         Evaluation,
@@ -82,7 +83,10 @@ def _contents(words: Namespace, folder: Path) -> Contents:
     stores = [str(path) for path in (facts.get("stores") if facts else data.get("paths")) or ()]
     records = _Records(stores, contract, int(data.get("patients") or 400))
     part = str(facts.get("split") or words.split)
-    examples, why = _examples(records, evaluation, part, words.examples)
+    clips, why = _watched(folder, records, evaluation, part, words.examples)
+    examples: list[Example] = []
+    if records.clips is None:
+        examples, why = _examples(records, evaluation, part, words.examples)
     examples = _seen(folder, contract, examples)
     kept = list(evaluation.predictions) if evaluation else []
     for name in words.colours:
@@ -101,6 +105,7 @@ def _contents(words: Namespace, folder: Path) -> Contents:
         data=_card(records, label),
         evaluation=evaluation,
         examples=examples,
+        clips=clips,
         no_examples=why,
         map_method=words.map,
         colours=tuple(words.colours),
@@ -117,13 +122,16 @@ class _Records:
         signal = contract.get("signal") or {}
         self.leads = tuple(str(name) for name in signal.get("leads", ()))
         self.fs, self.seconds = float(signal.get("fs", 0)), float(signal.get("seconds", 0))
+        self.clips = contract.get("clips")
 
     def open(self, splits: tuple[str, ...]) -> Any:
         from ecgfast.config import Signal
+        from ecgfast.config.clips import ClipFit
         from ecgfast.data.source import open_source
 
         signal = Signal(leads=self.leads, fs=self.fs, seconds=self.seconds)
-        return open_source(self.stores, splits, signal=signal, patients=self.patients)
+        clips = None if self.clips is None else ClipFit.from_plain(self.clips)
+        return open_source(self.stores, splits, signal=signal, patients=self.patients, clips=clips)
 
 
 def _card(records: _Records, label: str | None) -> DataCard:
@@ -245,6 +253,36 @@ def _examples(
     return examples, "" if examples else "none of the scored records is in the store any more"
 
 
+def _watched(
+    folder: Path, records: _Records, evaluation: Evaluation | None, split: str, count: int
+) -> tuple[list[ClipExample], str]:
+    """Clips to show, of a run that sees videos; or none, and why."""
+    if records.clips is None:
+        return [], ""
+    from ecgfast.data.records import DataError
+    from ecgfast.report.contents import ClipExample
+    from ecgfast.report.examples import choose
+    from ecgfast.systems.seen import watched
+
+    if not count:
+        return [], "--examples 0 was asked for"
+    if evaluation is None:
+        return [], "this run was not evaluated"
+    try:
+        source = records.open((split,))
+    except DataError as error:
+        return [], str(error)
+    chosen = choose(evaluation, count)
+    by = str(evaluation.facts.get("by") or "record")
+    found = watched(folder, source, [name for _, name, _ in chosen], by=by)
+    clips = [
+        ClipExample(kind=kind, record_id=name, words=words, **found[name]._asdict())
+        for kind, name, words in chosen
+        if name in found
+    ]
+    return clips, "" if clips else "none of the scored videos is in the store any more"
+
+
 def _seen(folder: Path, contract: dict[str, Any], examples: list[Example]) -> list[Example]:
     """The same ECGs, with what a network for pages looks at."""
     if (contract.get("model") or {}).get("class") != "PageEncoder" or not examples:
@@ -315,6 +353,8 @@ def _neighbours(
     value = found.get("value", found.get("label"))
     order = np.arange(len(ids)) if value is None else np.argsort(value, kind="stable")
     source = records.open((split,))
+    if source.clips:  # no strips of signals: the map of embeddings tells what lies together
+        return []
     place = {str(name): i for i, name in enumerate(source.column("record_id"))}
 
     def example(i: int) -> Example:

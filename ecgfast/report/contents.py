@@ -96,6 +96,29 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipExample:
+    """One clip of an echocardiogram to show.
+
+    Attributes:
+        kind: As of an Example.
+        record_id: Of what was scored: a study, or a video.
+        video: Which video the clip is of.
+        words: What was measured and what was predicted.
+        frames: ``(F, S, S)`` uint8, grey.
+        heat: ``(f, h, w)`` from 0 to 1, where the score comes from.
+        fps: Frames of the clip a second; 0 is not known.
+    """
+
+    kind: str
+    record_id: str
+    video: str
+    words: str
+    frames: NDArray[np.uint8]
+    heat: NDArray[np.floating[Any]]
+    fps: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionExample:
     """One record as a dual-attention network sees it.
 
@@ -158,6 +181,7 @@ class Contents:
         data: The data card.
         evaluation: What was scored; None if nothing was yet.
         examples: ECGs to show.
+        clips: Clips to show, of a run that sees videos.
         no_examples: Why there are none.
         map_method: pca or tsne.
         colours: Columns of the predictions by which maps are coloured, beside label and sex.
@@ -175,6 +199,7 @@ class Contents:
     data: DataCard
     evaluation: Evaluation | None = None
     examples: list[Example] = field(default_factory=list)
+    clips: list[ClipExample] = field(default_factory=list)
     no_examples: str = "no evaluation yet"
     map_method: Literal["pca", "tsne"] = "pca"
     colours: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from ecgfast.report.classes import confusion_of_classes, roc_of_each
 from ecgfast.report.contents import Contents, Evaluation, Training
 from ecgfast.report.learning import learning_curves
 from ecgfast.report.maps import embedding_map
+from ecgfast.report.moving import clip_strip, moving_clip
 from ecgfast.report.paper import fitting_page
 from ecgfast.report.seen import seen_page
 from ecgfast.report.strips import strips
@@ -75,6 +76,7 @@ def render(contents: Contents) -> str:
         ],
         embedding=_embedding(contents),
         examples=_examples(contents),
+        clips=_clips(contents),
         attention=attention_section(contents.attention, synthetic=contents.synthetic),
     )
 
@@ -82,18 +84,20 @@ def render(contents: Contents) -> str:
 def _title(contents: Contents, facts: Mapping[str, Any]) -> str:
     task = facts.get("task") or (contents.contract.get("task") or {}).get("kind")
     label = facts.get("label") or (contents.contract.get("task") or {}).get("label")
+    videos = contents.contract.get("clips") is not None
+    source = "echo videos" if videos else f"the {'12-lead ' if _twelve(contents) else ''}ECG"
     if not task or not label:
-        return "An ECG encoder learned without labels"
+        return f"{'An echo' if videos else 'An ECG'} encoder learned without labels"
     name, unit = words.quantity(str(label))
     above = facts.get("label_above")
     if task == "survival":
         event = (facts.get("survival") or contents.contract.get("task") or {}).get("event")
         what = words.quantity(str(event or label))[0]
-        return f"Time to {what} from the {'12-lead ' if _twelve(contents) else ''}ECG"
+        return f"Time to {what} from {source}"
     if task == "regression":
-        return f"{name} from the 12-lead ECG" if _twelve(contents) else f"{name} from the ECG"
+        return f"{name} from {source}"
     what = f"{name} > {words.plain(above)} {unit}".strip() if above is not None else name
-    return f"{what} from the {'12-lead ' if _twelve(contents) else ''}ECG"
+    return f"{what} from {source}"
 
 
 def _twelve(contents: Contents) -> bool:
@@ -379,6 +383,23 @@ def _colourings(
             called[float(rest)] = f"{len(often) - len(codes)} others"
         colourings.append((other, spread, called, ""))
     return colourings
+
+
+def _clips(contents: Contents) -> list[dict[str, Any]]:
+    shown = []
+    for one in contents.clips:
+        how: dict[str, Any] = {"fps": one.fps, "synthetic": contents.synthetic}
+        title = f"Video {one.video}"
+        shown.append(
+            {
+                "kind": one.kind,
+                "words": one.words,
+                "record_id": one.record_id,
+                "moving": moving_clip(one.frames, one.heat, title=title, **how),
+                "strip": clip_strip(one.frames, one.heat, title=title, **how),
+            }
+        )
+    return shown
 
 
 def _examples(contents: Contents) -> list[dict[str, Any]]:

@@ -150,6 +150,8 @@ def plain(value: Any) -> str:
 def contract(facts: Mapping[str, Any]) -> list[str]:
     """The signal contract as sentences."""
     signal = facts.get("signal")
+    if isinstance(facts.get("clips"), Mapping):
+        return _clips(facts["clips"], (facts.get("model") or {}).get("arguments") or {})
     if not isinstance(signal, Mapping):
         return []
     leads = [str(name) for name in signal.get("leads", ())]
@@ -185,4 +187,27 @@ def contract(facts: Mapping[str, Any]) -> list[str]:
     }
     normalise = str(signal.get("normalise"))
     lines.append(kinds.get(normalise, f"Normalisation: {normalise}."))
+    return [*lines, refused]
+
+
+def _clips(fit: Mapping[str, Any], network: Mapping[str, Any]) -> list[str]:
+    size, colour = plain(fit.get("size")), "grey" if fit.get("grey") else "colour"
+    masks = {
+        "sector": "Around the fan of the ultrasound all is black: names and scales are gone.",
+        "none": "Frames are whole: what was burnt into them is there.",
+    }
+    scales = {
+        "min_max": "Each clip is brought to [0, 1] by its own darkest and brightest pixel.",
+        "standard": "Each clip is brought to zero mean and unit variance.",
+        "kinetics": "Levels are scaled by the mean and SD of Kinetics-400.",
+    }
+    lines = [
+        f"Frames of {size} x {size} pixels in {colour}, reduced by their areas.",
+        masks.get(str(fit.get("mask")), f"Mask: {plain(fit.get('mask'))}."),
+        f"Clips of {plain(network.get('frames'))} frames, {plain(network.get('step'))} apart.",
+        scales.get(str(network.get("scale")), f"Scale: {plain(network.get('scale'))}."),
+    ]
+    if fit.get("fps"):
+        lines.append(f"Videos are brought to {plain(fit['fps'])} frames a second.")
+    refused = "A store whose frames differ in size, colour, mask or rate is refused, not adapted."
     return [*lines, refused]
