@@ -35,11 +35,12 @@ def clip_strip(
     heats = over_frames(heat, len(frames))
     count = min(SHOWN, len(frames))
     figure = Figure(figsize=(WHOLE, WHOLE / (count + 1) + 0.75))
-    headline = f"{title}: what raised the score" + (" (SYNTHETIC data)" if synthetic else "")
+    what = "what raised the score" if heat.any() else "nothing raised the score"
+    headline = f"{title}: {what}" + (" (SYNTHETIC data)" if synthetic else "")
     figure.set_label(headline)
     figure.suptitle(headline, x=0.01, ha="left", fontsize=9, fontweight="bold")
     axes = figure.subplots(1, count + 1)
-    figure.subplots_adjust(left=0.01, right=0.93, top=0.8, bottom=0.02, wspace=0.04)
+    figure.subplots_adjust(left=0.01, right=0.92, top=0.8, bottom=0.02, wspace=0.04)
     shown = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
     panels = [(frames[at], heats[at], _when(int(at), fps)) for at in shown]
     panels.append((frames[len(frames) // 2], heat.max(axis=0), "all frames, largest"))
@@ -58,7 +59,7 @@ def clip_strip(
         axis.set_title(name, loc="left", color=GREY)
     for axis in axes:
         axis.set_axis_off()
-    bar = figure.add_axes((0.94, 0.2, 0.012, 0.5))
+    bar = figure.add_axes((0.93, 0.2, 0.012, 0.5))
     figure.colorbar(shades, cax=bar, ticks=[0, 1]).outline.set_visible(False)
     bar.set_yticklabels(["0", "most"], color=GREY)
     return figure
@@ -93,7 +94,7 @@ def moving_clip(
     images = [Image.fromarray(one) for one in pictures]
     if synthetic:
         for image in images:
-            ImageDraw.Draw(image).text((6, 4), "SYNTHETIC", fill=(230, 160, 60))
+            ImageDraw.Draw(image).text((8, 6), "SYNTHETIC", fill=(230, 160, 60), font_size=16)
     file = io.BytesIO()
     images[0].save(
         file,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -12,6 +12,7 @@ from torch import nn
 from ecgfast.config.finetune import Config
 from ecgfast.data.sampler import StepSampler, StratifiedSampler
 from ecgfast.methods.finetune import Finetune
+from ecgfast.models.clip_encoder import ClipEncoder
 from ecgfast.models.dual_attention import DualAttentionDecoder
 from ecgfast.models.heads import Head, RiskHead
 from ecgfast.models.page_encoder import PageEncoder
@@ -80,14 +81,16 @@ def _decoder(config: Config, who: Learner) -> DualAttentionDecoder | None:
 
 def _augment(config: Config, who: Learner) -> nn.Module | None:
     """What training sees in place of a record."""
-    if who.train.clips:
+    encoder = who.encoder
+    if isinstance(encoder, ClipEncoder):
         if config.augment.draws:
             raise RunError(
                 "error[augment] --augment is for signals, and the records are videos: take --draw "
                 "anew, which shifts and turns clips (--clip_views)",
                 code=2,
             )
-        return None if config.draw == "alike" else clip_views(config.clip_views, who.encoder)
+        scale: Any = who.model["arguments"]["scale"]
+        return None if config.draw == "alike" else clip_views(config.clip_views, scale)
     if who.train.pages:
         if config.augment.draws:
             raise RunError(
@@ -99,13 +102,13 @@ def _augment(config: Config, who: Learner) -> nn.Module | None:
     augment = views_of(config.augment, who.config.signal, who.recipe)
     if config.draw == "alike":
         return augment
-    if not isinstance(who.encoder, PageEncoder):
+    if not isinstance(encoder, PageEncoder):
         raise RunError(
             f"error[draw] draw {config.draw} is for a network that sees pages; this one is a "
-            f"{type(who.encoder).__name__}, which sees signals: take --draw alike",
+            f"{type(encoder).__name__}, which sees signals: take --draw alike",
             code=2,
         )
-    pages = page_views(config.views, who.encoder)
+    pages = page_views(config.views, encoder)
     return pages if augment is None else nn.Sequential(augment, pages)
 
 

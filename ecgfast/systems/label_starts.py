@@ -491,13 +491,15 @@ def network_of(config: Config, contracts: dict[str, Contract], train: Source) ->
     if first is None:
         recipe = settled_recipe(config.signal, train)
         return Network(config.encoder, config.signal, recipe, config.page, config.clip)
-    page, clip = NO_PAGE, NO_CLIP
+    encoder, page, clip = config.encoder, NO_PAGE, NO_CLIP
     if first.model["class"] == "PageEncoder":
         page = _shaped(config.page, first)
-    if first.model["class"] == "ClipEncoder":
+    elif first.model["class"] == "ClipEncoder":
         own = config.clip
         clip = dataclasses.replace(_shaped(own, first), frames=own.frames, step=own.step)
-    return Network(_shaped(config.encoder, first), first.signal, first.recipe, page, clip)
+    else:
+        encoder = _shaped(encoder, first)
+    return Network(encoder, first.signal, first.recipe, page, clip)
 
 
 def _shaped(network: N, contract: Contract) -> N:

@@ -124,7 +124,10 @@ def _by(asked: Asked, runs: Sequence[str], found: Found) -> Found:
             f"error[study] the records have no column {STUDY}: leave --by study out, or join a "
             "table with that column when converting (--labels)"
         )
-    return by_study(found)
+    try:
+        return by_study(found)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def refuse_seen(found: Found, split: str) -> None:

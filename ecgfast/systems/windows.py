@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgfast.config.clips import ClipFit, ClipNet
+from ecgfast.data.clips import Windows
 from ecgfast.data.moments import MomentSampler
+from ecgfast.data.prepared import Preparing, Ready
 from ecgfast.data.source import Source
+from ecgfast.data.sources import Item
 from ecgfast.train.batches import Sampler
 from ecgfast.train.contract import Contract
 
@@ -48,8 +52,8 @@ def windowed(source: Source, contract: Contract, count: int = COUNT) -> Source:
     """The same records; of videos so many clips, as the run's encoder takes them."""
     if not source.clips:
         return source
-    words = contract.model["arguments"]
-    return source.windows(frames=int(words["frames"]), step=int(words["step"]), count=count)
+    windows = windows_of(contract, count)
+    return source.windows(frames=windows.frames, step=windows.step, count=windows.count)
 
 
 def moments_of(
@@ -74,3 +78,36 @@ def moments_of(
 def fit_of_net(net: ClipNet) -> ClipFit | None:
     """The frames of SYNTHETIC videos for a network that begins anew."""
     return None if net.net == "none" else ClipFit(size=net.size, grey=net.grey)
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Cuts evenly spaced clips from the videos that another plan reads.
+
+    Attributes:
+        plan: Reads videos ``(F, C, S, S)``.
+        windows: Which clips; these come out, ``(C, K F, S, S)``, black after the end of a video.
+    """
+
+    plan: Preparing
+    windows: Windows
+
+    def ready(self, items: list[Item]) -> list[Ready]:
+        """A result for each file."""
+        return [self._cut(ready) for ready in self.plan.ready(items)]
+
+    def _cut(self, ready: Ready) -> Ready:
+        frames: Any = ready.steps
+        if frames is None:
+            return ready
+        windows, length = self.windows, len(frames)
+        firsts = windows.firsts(np.array([length]))[0]
+        at = (firsts[:, None] + windows.step * np.arange(windows.frames)).ravel()
+        cut = np.where((at < length)[:, None, None, None], frames[np.minimum(at, length - 1)], 0)
+        return replace(ready, steps=np.ascontiguousarray(cut.astype(np.uint8).swapaxes(0, 1)))
+
+
+def windows_of(contract: Contract, count: int = COUNT) -> Windows:
+    """The clips of a video that a run's encoder sees at test."""
+    words = contract.model["arguments"]
+    return Windows(int(words["frames"]), int(words["step"]), count)
