@@ -16,13 +16,14 @@
 //           in plan.h; scratch (workers, bytes) u8, on the CPU alone; out (N, C, G, H, W), dense in
 //           C order or with channels last
 // Units     levels 0 to 255
-// Cost      a pixel: 8 integer operations if turned, 1 to find min and max, 3 to scale; where a
+// Cost      a pixel: 11 integer operations if turned, 1 to find min and max, 3 to scale; where a
 //           pixel comes from is found once for all frames and channels
 // Traffic   least: clips once, out once; in between a clip stays in cache, as bytes. CUDA reads
 //           clips twice where they are scaled by what they hold
-// Numbers   places in units of 2^-32 pixel, weights of 2^-22: integers up to the levels, so that
-//           these are the same on all machines, within 0.51 of the exact value between four pixels;
-//           sums are integers; the rest is f32, mean and SD from f64. Halves are rounded once
+// Numbers   places in units of 2^-32 pixel, shares between pixels of 2^-15, levels on the way of
+//           2^-7: integers up to the levels, so that these are the same on all machines, within
+//           0.53 of the exact value between four pixels; sums are integers; the rest is f32, mean
+//           and SD from f64. Halves are rounded once
 // Edges     N = 0 is a no-op; a side of 1 pixel; a frame may be shown more than once, or never
 // Mirrors   clip_transform_reference in ecgfast/ops/_clip_transform.py
 #pragma once

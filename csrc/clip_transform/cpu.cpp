@@ -1,9 +1,10 @@
 // CPU kernel of clip_transform, compiled once for each instruction set; see contract.h.
 //
 // A clip goes as bytes through a worker's scratch, which a core's own cache holds, before it is
-// known how to scale it. A turn reads kLanes8 planes (a channel of a frame each) side by side, so
+// known how to scale it. A turn reads kTurns planes (a channel of a frame each) side by side, so
 // that where a pixel comes from is found once, and what comes from there is a vector.
 #include <cstring>
+#include <utility>
 
 #include "clip_transform/plan.h"
 #include "core/dispatch.h"
@@ -12,6 +13,7 @@ namespace ecgfast::clip_transform::ECGFAST_ISA {
 namespace {
 
 using Byte = std::uint8_t;
+using Step = std::int16_t;
 
 // A clip on its way, and a worker's scratch.
 struct Clip {
@@ -19,12 +21,12 @@ struct Clip {
   const std::int64_t* plan;
   std::int64_t stride_c, stride_f, stride_y;
   int frames, planes, height, width;  // those that are shown; planes are channels x frames
-  std::int64_t stride;                // of all that follows
-  Byte* levels;                       // planes x height rows
-  Byte* sides;                        // (height + 1) rows of kLanes8 planes side by side
-  Byte* rows;                         // kLanes8
-  Byte* turned;                       // a row of kLanes8 planes side by side
-  std::int32_t* places;               // 5 rows: where, and the weights
+  std::int32_t* places;               // 3 rows: where, and the shares of the next pixels
+  Step* sides;                        // (height + 2) x width + 2 pixels of kTurns planes
+  Step* turned;                       // a row of kTurns planes, a pixel of all after the other
+  Byte* bytes;                        // the same
+  Byte* rows;                         // kTurns rows
+  Byte* levels;                       // planes x height x width
 };
 
 Clip clip_of(const Transform& job, std::int64_t n, int worker) {
@@ -38,12 +40,14 @@ Clip clip_of(const Transform& job, std::int64_t n, int worker) {
   clip.planes = static_cast<int>(job.out.size[1]) * clip.frames;
   clip.height = static_cast<int>(job.out.size[3]);
   clip.width = static_cast<int>(job.out.size[4]);
-  clip.stride = scratch_stride(clip.width);
-  clip.levels = record<Byte>(job.scratch, worker);
-  clip.sides = clip.levels + clip.planes * clip.height * clip.stride;
-  clip.rows = clip.sides + kLanes8 * (clip.height + 1) * clip.stride;
-  clip.turned = clip.rows + kLanes8 * clip.stride;
-  clip.places = reinterpret_cast<std::int32_t*>(clip.turned + kLanes8 * clip.stride);
+  const std::int64_t width = job.out.size[4];
+  Byte* const first = record<Byte>(job.scratch, worker);
+  clip.places = reinterpret_cast<std::int32_t*>(first);
+  clip.sides = reinterpret_cast<Step*>(clip.places + 3 * width);
+  clip.turned = clip.sides + kTurns * ((clip.height + 2) * width + 2);
+  clip.bytes = reinterpret_cast<Byte*>(clip.turned + kTurns * width);
+  clip.rows = clip.bytes + kTurns * width;
+  clip.levels = clip.rows + kTurns * width;
   return clip;
 }
 
@@ -74,69 +78,151 @@ void fetch_row(Byte* __restrict__ to, const Clip& clip, int plane, int y) {
   std::memset(to + width - begin, 0, static_cast<std::size_t>(begin));
 }
 
+// 16 bytes of a plane, or of a few planes side by side.
+typedef Byte Pack __attribute__((vector_size(16)));
+
+Pack pack_at(const Byte* from) {
+  Pack pack;
+  std::memcpy(&pack, from, sizeof pack);
+  return pack;
+}
+
+// Of two packs one half of the bytes in turn, or every other byte.
+template <bool kInTurn, int kHalf, int... kByte>
+Pack mixed(Pack a, Pack b, std::integer_sequence<int, kByte...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(
+      a, b, (kInTurn ? 8 * kHalf + kByte / 2 + kByte % 2 * 16 : 2 * kByte + kHalf)...);
+#else
+  return __builtin_shuffle(
+      a, b, Pack{(kInTurn ? 8 * kHalf + kByte / 2 + kByte % 2 * 16 : 2 * kByte + kHalf)...});
+#endif
+}
+template <bool kInTurn, int kHalf>
+Pack mixed(Pack a, Pack b) {
+  return mixed<kInTurn, kHalf>(a, b, std::make_integer_sequence<int, 16>{});
+}
+
+// 16 pixels of kLane planes: from a pack a plane to one pixel of all after the other, in as many
+// packs, by rounds of mixing a pack with the one half of all further on; or back.
+template <int kLane, bool kTogether>
+void mix(Pack* packs) {
+  for (int round = 1; round < kLane; round *= 2) {
+    Pack made[kLane];
+    for (int i = 0; i < kLane / 2; ++i) {
+      if (kTogether) {
+        made[2 * i] = mixed<true, 0>(packs[i], packs[i + kLane / 2]);
+        made[2 * i + 1] = mixed<true, 1>(packs[i], packs[i + kLane / 2]);
+      } else {
+        made[i] = mixed<false, 0>(packs[2 * i], packs[2 * i + 1]);
+        made[i + kLane / 2] = mixed<false, 1>(packs[2 * i], packs[2 * i + 1]);
+      }
+    }
+    std::memcpy(packs, made, sizeof made);
+  }
+}
+
+// Calls body(x) for blocks of 16 pixels that fill a row, the last one over the one before it.
+template <typename Body>
+void each_block(int width, const Body& body) {
+  for (int x = 0; x < width; x += 16) body(x + 16 <= width ? x : width - 16);
+}
+
 // Rows of kLane planes, one pixel of all after the other.
 template <int kLane>
-void lay_side_by_side(Byte* __restrict__ to, const Byte* __restrict__ rows, std::int64_t stride,
-                      int width) {
-  for (int x = 0; x < width; ++x) {
-    for (int l = 0; l < kLane; ++l) to[x * kLane + l] = rows[l * stride + x];
+void lay_side_by_side(Byte* __restrict__ to, const Byte* __restrict__ rows, int width) {
+  if (width < 16) {
+    for (int x = 0; x < width; ++x) {
+      for (int l = 0; l < kLane; ++l) to[x * kLane + l] = rows[l * width + x];
+    }
+    return;
   }
+  each_block(width, [&](int x) {
+    Pack packs[kLane];
+    for (int l = 0; l < kLane; ++l) packs[l] = pack_at(rows + l * width + x);
+    mix<kLane, true>(packs);
+    std::memcpy(to + x * kLane, packs, sizeof packs);
+  });
+}
+
+// And back, those of `count` planes, which lie `plane` bytes apart.
+template <int kLane>
+void take_apart(Byte* __restrict__ to, std::int64_t plane, const Byte* __restrict__ from, int count,
+                int width) {
+  if (width < 16) {
+    for (int l = 0; l < count; ++l) {
+      for (int x = 0; x < width; ++x) to[l * plane + x] = from[x * kLane + l];
+    }
+    return;
+  }
+  each_block(width, [&](int x) {
+    Pack packs[kLane];
+    std::memcpy(packs, from + x * kLane, sizeof packs);
+    mix<kLane, false>(packs);
+    for (int l = 0; l < count; ++l) std::memcpy(to + l * plane + x, &packs[l], sizeof packs[l]);
+  });
 }
 
 void find_places(const Clip& clip, int y) {
   const std::int64_t* const map = clip.plan + kMap;
-  const std::int64_t u = map[0] + map[2] * y;
-  const std::int64_t v = map[3] + map[5] * y;
+  const double u = static_cast<double>(map[0] + map[2] * y);
+  const double v = static_cast<double>(map[3] + map[5] * y);
+  const double across_u = static_cast<double>(map[1]);
+  const double across_v = static_cast<double>(map[4]);
+  const double height = clip.height;
+  const double width = clip.width;
+  const int count = clip.width;
   std::int32_t* __restrict__ const at = clip.places;
-  const std::int64_t stride = clip.stride;
 #pragma omp simd
-  for (int x = 0; x < clip.width; ++x) {
-    const Place4 place = place_at(u + map[1] * x, v + map[4] * x, clip.width, clip.height);
-    at[x] = place.y * static_cast<std::int32_t>(stride) + place.x;
-    for (int k = 0; k < 4; ++k) at[(k + 1) * stride + x] = place.weight[k];
+  for (int x = 0; x < count; ++x) {
+    const Spot spot = spot_at(u + across_u * x, v + across_v * x, width, height);
+    at[x] = spot.y * count + spot.x;
+    at[count + x] = spot.right;
+    at[2 * count + x] = spot.below;
   }
 }
 
 template <int kLane>
-void turn_row(Byte* __restrict__ to, const Clip& clip) {
-  const Byte* __restrict__ const sides = clip.sides;
+void turn_row(const Clip& clip) {
+  const Step* __restrict__ const sides = clip.sides;
   const std::int32_t* __restrict__ const at = clip.places;
-  const std::int64_t stride = clip.stride;
-  for (int x = 0; x < clip.width; ++x) {
-    const Byte* const upper = sides + static_cast<std::int64_t>(at[x]) * kLane;
-    const Byte* const lower = upper + stride * kLane;
-    const std::int32_t weight[4] = {at[stride + x], at[2 * stride + x], at[3 * stride + x],
-                                    at[4 * stride + x]};
+  Step* __restrict__ const to = clip.turned;
+  const int width = clip.width;
+  for (int x = 0; x < width; ++x) {
+    const Step* __restrict__ const upper = sides + static_cast<std::int64_t>(at[x]) * kLane;
+    const Step* __restrict__ const lower = upper + static_cast<std::int64_t>(width) * kLane;
+    const Step right = static_cast<Step>(at[width + x]);
+    const Step below = static_cast<Step>(at[2 * width + x]);
 #pragma omp simd
     for (int l = 0; l < kLane; ++l) {
-      to[x * kLane + l] = static_cast<Byte>(
-          blended(upper[l], upper[kLane + l], lower[l], lower[kLane + l], weight));
+      to[x * kLane + l] =
+          level_between(upper[l], upper[kLane + l], lower[l], lower[kLane + l], right, below);
     }
-  }
-}
-
-template <int kLane>
-void take_apart(Byte* __restrict__ to, std::int64_t plane_stride, const Byte* __restrict__ from,
-                int count, int width) {
-  for (int l = 0; l < count; ++l) {
-    for (int x = 0; x < width; ++x) to[l * plane_stride + x] = from[x * kLane + l];
   }
 }
 
 // Levels of `count` planes from `first` on, at most kLane.
 template <int kLane>
 void turn_planes(const Clip& clip, int first, int count) {
+  const std::int64_t width = clip.width;
+  Byte* __restrict__ const bytes = clip.bytes;
   for (int y = 0; y < clip.height; ++y) {
-    for (int l = 0; l < count; ++l) fetch_row(clip.rows + l * clip.stride, clip, first + l, y);
-    lay_side_by_side<kLane>(clip.sides + y * clip.stride * kLane, clip.rows, clip.stride,
-                            clip.width);
+    for (int l = 0; l < count; ++l) fetch_row(clip.rows + l * width, clip, first + l, y);
+    lay_side_by_side<kLane>(bytes, clip.rows, clip.width);
+    Step* __restrict__ const to = clip.sides + y * width * kLane;
+#pragma omp simd
+    for (std::int64_t i = 0; i < width * kLane; ++i) to[i] = static_cast<Step>(bytes[i] << kSteps);
   }
-  const std::int64_t plane = clip.height * clip.stride;
+  std::memset(clip.sides + clip.height * width * kLane, 0,
+              static_cast<std::size_t>(2 * width + 2) * kLane * sizeof(Step));
+  const std::int64_t plane = clip.height * width;
   for (int y = 0; y < clip.height; ++y) {
     find_places(clip, y);
-    turn_row<kLane>(clip.turned, clip);
-    take_apart<kLane>(clip.levels + first * plane + y * clip.stride, plane, clip.turned, count,
-                      clip.width);
+    turn_row<kLane>(clip);
+    const Step* __restrict__ const from = clip.turned;
+#pragma omp simd
+    for (std::int64_t i = 0; i < width * kLane; ++i) bytes[i] = static_cast<Byte>(from[i]);
+    take_apart<kLane>(clip.levels + first * plane + y * width, plane, bytes, count, clip.width);
   }
 }
 
@@ -144,84 +230,81 @@ void make_levels(const Clip& clip) {
   if (clip.plan[kTurned] == 0) {
     for (int p = 0; p < clip.planes; ++p) {
       for (int y = 0; y < clip.height; ++y) {
-        fetch_row(clip.levels + (p * clip.height + y) * clip.stride, clip, p, y);
+        fetch_row(clip.levels + (static_cast<std::int64_t>(p) * clip.height + y) * clip.width, clip, p,
+                  y);
       }
     }
     return;
   }
   int first = 0;
-  for (; clip.planes - first > 4; first += kLanes8) {
+  for (; clip.planes - first > 4; first += kTurns) {
     const int rest = clip.planes - first;
-    turn_planes<kLanes8>(clip, first, rest < kLanes8 ? rest : kLanes8);
+    turn_planes<kTurns>(clip, first, rest < kTurns ? rest : kTurns);
   }
   if (first < clip.planes) turn_planes<4>(clip, first, clip.planes - first);
 }
 
-Found look_at(const Clip& clip, How how) {
+Found look_at(const Byte* __restrict__ levels, std::int64_t count, How how) {
+  constexpr std::int64_t kPart = 32768;  // whose sums are not too large
   Found found{255, 0, 0, 0};
-  const std::int64_t rows = static_cast<std::int64_t>(clip.planes) * clip.height;
-  Byte low = 255;
-  Byte high = 0;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const Byte* __restrict__ const row = clip.levels + r * clip.stride;
+  for (std::int64_t begin = 0; begin < count; begin += kPart) {
+    const std::int64_t end = begin + kPart < count ? begin + kPart : count;
+    Byte low = 255;
+    Byte high = 0;
 #pragma omp simd reduction(min : low) reduction(max : high)
-    for (int x = 0; x < clip.width; ++x) {
-      low = row[x] < low ? row[x] : low;
-      high = row[x] > high ? row[x] : high;
+    for (std::int64_t i = begin; i < end; ++i) {
+      low = levels[i] < low ? levels[i] : low;
+      high = levels[i] > high ? levels[i] : high;
     }
+    found.low = low < found.low ? low : found.low;
+    found.high = high > found.high ? high : found.high;
     if (how != How::standard) continue;
     std::uint32_t sum = 0;
-    std::uint32_t squares = 0;  // of 32768 pixels at most, so that no sum is too large
+    std::uint32_t squares = 0;
 #pragma omp simd reduction(+ : sum, squares)
-    for (int x = 0; x < clip.width; ++x) {
-      const std::uint32_t level = row[x];
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::uint32_t level = levels[i];
       sum += level;
       squares += level * level;
     }
     found.sum += sum;
     found.squares += squares;
   }
-  found.low = low;
-  found.high = high;
   return found;
 }
 
-void write_row(float* __restrict__ to, std::int64_t stride, const Byte* __restrict__ levels,
-               int width, const Line& line, const std::int16_t*) {
+void write_plane(float* __restrict__ to, std::int64_t stride, const Byte* __restrict__ levels,
+                 std::int64_t count, const Line& line, DType) {
   const Line own = line;
   if (stride == 1) {
 #pragma omp simd
-    for (int x = 0; x < width; ++x) to[x] = scaled(levels[x], own);
+    for (std::int64_t i = 0; i < count; ++i) to[i] = scaled(levels[i], own);
   } else {
-    for (int x = 0; x < width; ++x) to[x * stride] = scaled(levels[x], own);
+    for (std::int64_t i = 0; i < count; ++i) to[i * stride] = scaled(levels[i], own);
   }
 }
 
-void write_row(std::int16_t* __restrict__ to, std::int64_t stride,
-               const Byte* __restrict__ levels, int width, const Line&,
-               const std::int16_t* __restrict__ halves) {
-  for (int x = 0; x < width; ++x) to[x * stride] = halves[levels[x]];
+// A half is looked up: there are 256 levels.
+void write_plane(std::int16_t* __restrict__ to, std::int64_t stride,
+                 const Byte* __restrict__ levels, std::int64_t count, const Line& line,
+                 DType kept) {
+  std::int16_t halves[256];
+  for (int v = 0; v < 256; ++v) halves[v] = half_of(scaled(v, line), kept);
+  for (std::int64_t i = 0; i < count; ++i) to[i * stride] = halves[levels[i]];
 }
 
 template <typename O>
 void write_levels(const Transform& job, const Clip& clip, std::int64_t n) {
-  const std::int64_t count =
-      static_cast<std::int64_t>(clip.planes) * clip.height * clip.width;
+  const std::int64_t plane = static_cast<std::int64_t>(clip.height) * clip.width;
+  const std::int64_t count = clip.planes * plane;
   Found found{};
-  if (looks_at_levels(job.how)) found = look_at(clip, job.how);
-  for (int c = 0; c < clip.planes / clip.frames; ++c) {
+  if (looks_at_levels(job.how)) found = look_at(clip.levels, count, job.how);
+  for (int p = 0; p < clip.planes; ++p) {
+    const int c = p / clip.frames;
+    O* const to = record<O>(job.out, n) + c * job.out.stride[1] +
+                  p % clip.frames * job.out.stride[2];
     const Line line = line_of(job.how, found, count, job.mean[c], job.std[c]);
-    std::int16_t halves[256];
-    for (int v = 0; sizeof(O) == 2 && v < 256; ++v) halves[v] = half_of(scaled(v, line), job.kept);
-    for (int f = 0; f < clip.frames; ++f) {
-      O* const to = record<O>(job.out, n) + c * job.out.stride[1] + f * job.out.stride[2];
-      const Byte* const from =
-          clip.levels + (c * clip.frames + f) * static_cast<std::int64_t>(clip.height) * clip.stride;
-      for (int y = 0; y < clip.height; ++y) {
-        write_row(to + y * job.out.stride[3], job.out.stride[4], from + y * clip.stride, clip.width,
-                  line, halves);
-      }
-    }
+    write_plane(to, job.out.stride[4], clip.levels + p * plane, plane, line, job.kept);
   }
 }
 

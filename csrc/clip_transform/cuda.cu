@@ -11,41 +11,45 @@ namespace {
 
 constexpr int kThreads = 512;
 
-// Offsets of four pixels from a plane's first, and their weights; weight 0 where there is none.
+// Offsets of pixels from a plane's first, 0 and false where there is none: one, or four and the
+// shares of those to the right and below.
 struct Taps {
   std::int64_t at[4];
-  std::int32_t weight[4];
+  bool there[4];
+  std::int16_t right, below;
 };
 
 // The pixel that stands at (x, y) after window and flip.
 __device__ void put_tap(Taps& taps, int k, const Transform& job,
-                        const Global<const std::int64_t>& plan, std::int64_t x, std::int64_t y,
-                        std::int32_t weight) {
+                        const Global<const std::int64_t>& plan, std::int32_t x, std::int32_t y) {
   const std::int64_t width = job.clips.size[4];
   const std::int64_t from_x = (plan[kFlip] != 0 ? width - 1 - x : x) + plan[kLeft];
   const std::int64_t from_y = y + plan[kTop];
-  const bool inside = x >= 0 && x < width && y >= 0 && y < job.clips.size[3] && from_x >= 0 &&
-                      from_x < width && from_y >= 0 && from_y < job.clips.size[3];
-  taps.at[k] = inside ? from_y * job.clips.stride[3] + from_x : 0;
-  taps.weight[k] = inside ? weight : 0;
+  taps.there[k] = x < width && y < job.clips.size[3] && from_x >= 0 && from_x < width &&
+                  from_y >= 0 && from_y < job.clips.size[3];
+  taps.at[k] = taps.there[k] ? from_y * job.clips.stride[3] + from_x : 0;
 }
 
 __device__ Taps taps_at(const Transform& job, const Global<const std::int64_t>& plan, bool turned,
                         std::int32_t x, std::int32_t y) {
   Taps taps{};
   if (!turned) {
-    put_tap(taps, 0, job, plan, x, y, 1);
+    put_tap(taps, 0, job, plan, x, y);
     return taps;
   }
-  const Place4 place = place_at(plan[kMap] + plan[kMap + 1] * x + plan[kMap + 2] * y,
-                                plan[kMap + 3] + plan[kMap + 4] * x + plan[kMap + 5] * y,
-                                static_cast<std::int32_t>(job.clips.size[4]),
-                                static_cast<std::int32_t>(job.clips.size[3]));
+  const Spot spot =
+      spot_at(static_cast<double>(plan[kMap] + plan[kMap + 1] * x + plan[kMap + 2] * y),
+              static_cast<double>(plan[kMap + 3] + plan[kMap + 4] * x + plan[kMap + 5] * y),
+              static_cast<double>(job.clips.size[4]), static_cast<double>(job.clips.size[3]));
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    put_tap(taps, k, job, plan, place.x + k % 2, place.y + k / 2, place.weight[k]);
-  }
+  for (int k = 0; k < 4; ++k) put_tap(taps, k, job, plan, spot.x + k % 2, spot.y + k / 2);
+  taps.right = static_cast<std::int16_t>(spot.right);
+  taps.below = static_cast<std::int16_t>(spot.below);
   return taps;
+}
+
+__device__ std::int16_t steps_at(const Global<const std::uint8_t>& plane, const Taps& taps, int k) {
+  return static_cast<std::int16_t>(taps.there[k] ? load_readonly(plane + taps.at[k]) << kSteps : 0);
 }
 
 // Calls body(level, channel, shown frame, x, y) for this thread's share of a clip.
@@ -67,13 +71,13 @@ __device__ void each_level(const Transform& job, std::int64_t n, int part, int p
         const std::int64_t frame = named < 0 ? 0 : named < frames ? named : frames - 1;
         const Global<const std::uint8_t> plane =
             pixels + (c * job.clips.stride[1] + frame * job.clips.stride[2]);
-        std::int32_t level = load_readonly(plane + taps.at[0]);
+        std::int32_t level;
         if (turned) {
-          level = blended(level, load_readonly(plane + taps.at[1]),
-                          load_readonly(plane + taps.at[2]), load_readonly(plane + taps.at[3]),
-                          taps.weight);
+          level = level_between(steps_at(plane, taps, 0), steps_at(plane, taps, 1),
+                                steps_at(plane, taps, 2), steps_at(plane, taps, 3), taps.right,
+                                taps.below);
         } else {
-          level *= taps.weight[0];
+          level = taps.there[0] ? load_readonly(plane + taps.at[0]) : 0;
         }
         body(level, c, g, i % width, i / width);
       }

@@ -16,54 +16,57 @@ constexpr int kMap = 4;      // u0, ux, uy, v0, vx, vy in units of 2^-32 pixel
 constexpr int kFrames = 10;  // from here on one a shown frame
 
 constexpr std::int64_t kMostSide = 32768;
-constexpr int kPlaces = 32;   // bits of a place behind the point
-constexpr int kShares = 15;   // of a place between two pixels
-constexpr int kWeights = 22;  // of a weight; 8 more and the sign fit into 32
-constexpr int kLanes8 = 16;   // planes that the CPU turns side by side
+constexpr int kPlaces = 32;  // bits of a place behind the point
+constexpr int kShares = 15;  // of a place between two pixels
+constexpr int kSteps = 7;    // of a level between two whole ones: 16 bits hold it, and a difference
+constexpr int kTurns = 16;   // planes that the CPU turns side by side
 
-// Bytes from row to row of the CPU's scratch: more than W, since between two pixels takes both.
-static inline std::int64_t scratch_stride(std::int64_t width) { return (width + 16) / 16 * 16; }
-
-// Levels; kLanes8 planes to be turned; as many rows before and after; places of a row.
+// A worker's scratch in bytes: places of a row; kTurns planes to be turned, a pixel of all after the
+// other, and beyond the last row black ones, with what lies right of the last pixel and below it; a
+// row of them turned; rows of each; a row of all; levels.
 static inline std::int64_t scratch_bytes(std::int64_t planes, std::int64_t height,
                                          std::int64_t width) {
-  return scratch_stride(width) * (planes * height + kLanes8 * (height + 1) + 2 * kLanes8 + 20);
+  return 12 * width + kTurns * (2 * ((height + 2) * width + 2) + 4 * width) +
+         planes * height * width;
 }
 
-// A place on a frame: the pixel to its upper left, and the weights of that one, the one to its
-// right, and the two below, kWeights bits in all; no weight if it lies beyond.
-struct Place4 {
-  std::int32_t x, y;
-  std::int32_t weight[4];
+// The pixel to the upper left of a place, and the shares of the next ones, in units of 2^-kShares.
+// What lies beyond the frame is in the row below it.
+struct Spot {
+  std::int32_t x, y, right, below;
 };
 
-ECGFAST_HD static inline Place4 place_at(std::int64_t u, std::int64_t v, std::int32_t width,
-                                         std::int32_t height) {
-  const std::int64_t one = std::int64_t{1} << kPlaces;
-  const std::int64_t half = one >> (kShares + 1);
-  const bool inside = u >= 0 && v >= 0 && u <= (width - 1) * one && v <= (height - 1) * one;
-  const std::int64_t kept = -static_cast<std::int64_t>(inside);
-  const std::int64_t at_u = u & kept;
-  const std::int64_t at_v = v & kept;
-  const std::int32_t fx =
-      static_cast<std::int32_t>(((at_u & (one - 1)) + half) >> (kPlaces - kShares));
-  const std::int32_t fy =
-      static_cast<std::int32_t>(((at_v & (one - 1)) + half) >> (kPlaces - kShares));
-  constexpr int kLess = 2 * kShares - kWeights;
-  const std::int32_t both = (fx * fy + (1 << (kLess - 1))) >> kLess;
-  const std::int32_t right = (fx << (kWeights - kShares)) - both;
-  const std::int32_t below = (fy << (kWeights - kShares)) - both;
-  const std::int32_t mask = static_cast<std::int32_t>(kept);
-  return {static_cast<std::int32_t>(at_u >> kPlaces),
-          static_cast<std::int32_t>(at_v >> kPlaces),
-          {((1 << kWeights) - right - below - both) & mask, right & mask, below & mask,
-           both & mask}};
+// Places are whole numbers, in doubles, which have lanes everywhere: under 2^53 nothing is rounded.
+ECGFAST_HD static inline Spot spot_at(double u, double v, double width, double height) {
+  constexpr double kPixel = 1.0 / static_cast<double>(std::int64_t{1} << kPlaces);
+  constexpr double kShare = 1 << kShares;
+  // one after the other, without branches, so that loops over places become vectors
+  double inside = u >= 0 ? 1.0 : 0.0;
+  inside = v >= 0 ? inside : 0.0;
+  inside = u * kPixel <= width - 1 ? inside : 0.0;
+  inside = v * kPixel <= height - 1 ? inside : 0.0;
+  const double at_u = u * kPixel * inside;
+  const double at_v = v * kPixel * inside + height * (1.0 - inside);
+  const std::int32_t x = static_cast<std::int32_t>(at_u);
+  const std::int32_t y = static_cast<std::int32_t>(at_v);
+  return {x, y, static_cast<std::int32_t>((at_u - x) * kShare),
+          static_cast<std::int32_t>((at_v - y) * kShare)};
 }
 
-ECGFAST_HD static inline std::int32_t blended(std::int32_t a, std::int32_t b, std::int32_t c,
-                                              std::int32_t d, const std::int32_t* weight) {
-  return (a * weight[0] + b * weight[1] + c * weight[2] + d * weight[3] + (1 << (kWeights - 1))) >>
-         kWeights;
+// Between two numbers at a share, to the nearest step: one instruction where there are 16 bits.
+ECGFAST_HD static inline std::int16_t between(std::int16_t a, std::int16_t b, std::int16_t share) {
+  const std::int16_t whole = static_cast<std::int16_t>(b - a);
+  const int part = ((static_cast<int>(whole) * static_cast<int>(share)) >> (kShares - 1)) + 1;
+  return static_cast<std::int16_t>(a + static_cast<std::int16_t>(part >> 1));
+}
+
+// The level between four, which come in steps.
+ECGFAST_HD static inline std::int16_t level_between(std::int16_t a, std::int16_t b, std::int16_t c,
+                                                    std::int16_t d, std::int16_t right,
+                                                    std::int16_t below) {
+  const std::int16_t level = between(between(a, b, right), between(c, d, right), below);
+  return static_cast<std::int16_t>(static_cast<std::int16_t>(level + (1 << (kSteps - 1))) >>
+                                   kSteps);
 }
 
 // What is known of the levels of a clip.

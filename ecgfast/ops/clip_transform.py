@@ -17,7 +17,7 @@ from ecgfast.ops._native import place, register, view
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _HOWS = {"none": 0, "unit": 1, "min_max": 2, "standard": 3, "kinetics": 1}  # How of contract.h
 _FORMATS = (torch.contiguous_format, torch.channels_last_3d)
-_SIDE_BY_SIDE = 16  # kLanes8 of plan.h
+_TURNS = 16  # kTurns of plan.h
 
 
 def clip_transform(
@@ -165,9 +165,9 @@ def _transform(
     made = _transform_like(clips, plan, how, words, dtype, last)
     where = place(clips)
     _, channels, frames, height, width = made.shape
-    rows = channels * frames * height + _SIDE_BY_SIDE * (height + 3) + 20  # of plan.h
-    room = -(-rows * ((width + 16) // 16 * 16) // 64) * 64
-    shape = (0, 0) if clips.is_cuda else (where[2], room)
+    turned = _TURNS * (2 * ((height + 2) * width + 2) + 4 * width)
+    room = 12 * width + turned + channels * frames * height * width  # scratch_bytes of plan.h
+    shape = (0, 0) if clips.is_cuda else (where[2], -(-room // 64) * 64)
     scratch = clips.new_empty(shape, dtype=torch.uint8)
     _C.clip_transform(view(clips), view(plan), view(scratch), view(made), how, list(words), where)
     return made
