@@ -21,9 +21,9 @@ constexpr int kShares = 15;  // of a place between two pixels
 constexpr int kSteps = 7;    // of a level between two whole ones: 16 bits hold it, and a difference
 constexpr int kTurns = 16;   // planes that the CPU turns side by side
 
-// A worker's scratch in bytes: places of a row; kTurns planes to be turned, a pixel of all after the
-// other, and beyond the last row black ones, with what lies right of the last pixel and below it; a
-// row of them turned; rows of each; a row of all; levels.
+// A worker's scratch in bytes: places of a row; kTurns planes to be turned, a pixel of all after
+// the other, and beyond the last row black ones, with what lies right of the last pixel and below
+// it; a row of them turned; the same as bytes; a row of each; levels.
 static inline std::int64_t scratch_bytes(std::int64_t planes, std::int64_t height,
                                          std::int64_t width) {
   return 12 * width + kTurns * (2 * ((height + 2) * width + 2) + 4 * width) +
