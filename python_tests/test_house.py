@@ -63,6 +63,9 @@ ONLY_IN = {
     "matplotlib": {"report"},
     "PIL": {"data", "report"},  # moving pictures
     "pypdfium2": {"data"},
+    "pydicom": {"data"},
+    "av": {"data"},
+    "imagecodecs": {"data"},
 }
 PARTS = [
     "csrc/{}/contract.h",

@@ -91,8 +91,8 @@ def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
             "burnt-in names too"
         )
         raise bad("no_sector", text)
-    hull = _hull(active, step, (height, width))
-    solid = _overlap(active, hull[::step, ::step])
+    hull = _hull(active)
+    solid = _overlap(active, _within(hull, active.shape, 1))
     best, mask = _fan_around(active, dense, labels, step, (height, width))
     if best < SURE:  # some show the apex below
         turned = (active[::-1], dense[::-1], labels[::-1])
@@ -103,11 +103,11 @@ def find_sector(pixels: NDArray[np.uint8], region: Box | None = None) -> Sector:
         return Sector(mask, True)
     if solid < SOLID:
         text = (
-            f"what moves fills {100 * active.sum() / hull[::step, ::step].sum():.0f} % of its "
-            "convex hull, and no fan fits it; --mask none keeps whole frames, burnt-in names too"
+            f"what moves fills {100 * solid:.0f} % of its convex hull, and no fan fits it; --mask "
+            "none keeps whole frames, burnt-in names too"
         )
         raise bad("no_sector", text)
-    return Sector(hull, False)
+    return Sector(_within(hull, (height, width), step), False)
 
 
 def _moving(pixels: NDArray[np.uint8], step: int) -> NDArray[np.bool_]:
@@ -168,16 +168,19 @@ def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def _hull(active: NDArray[np.bool_], step: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    points = np.argwhere(active).astype(np.float64) * step
+def _hull(active: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The lines around what is active, as (down, across, offset): inside all are negative."""
     try:
-        planes = ConvexHull(points).equations
+        return ConvexHull(np.argwhere(active)).equations
     except QhullError:
         raise bad("no_sector", "what moves lies on one line") from None
-    y, x = np.mgrid[: shape[0], : shape[1]]
+
+
+def _within(lines: NDArray[np.float64], shape: tuple[int, int], step: int) -> NDArray[np.bool_]:
+    y, x = (np.arange(size, dtype=np.float32) / step for size in shape)
     inside = np.ones(shape, dtype=bool)
-    for down, across, offset in planes:
-        inside &= down * y + across * x + offset <= 0.5 * step
+    for down, across, offset in lines.astype(np.float32):
+        inside &= down * y[:, None] + (across * x + offset) <= 0.5
     return inside
 
 
@@ -219,15 +222,18 @@ def fit_video(video: Video, fit: ClipFit) -> tuple[NDArray[np.uint8], dict[str, 
     vertical = _weights((top + bottom - tall) / 2 - top, tall, fit.size, bottom - top)
     horizontal = _weights((left + right - wide) / 2 - left, wide, fit.size, right - left)
     kept = mask[top:bottom, left:right, None]
+    # colours stand beside each other in a row: what joins columns joins them too
+    of_a_pixel = np.eye(video.pixels.shape[3], dtype=np.float32)
+    if fit.grey and len(of_a_pixel) == 3:
+        of_a_pixel = LUMA[None]
+    joined = [np.kron(horizontal, colour).T for colour in of_a_pixel]
     frames = np.empty((len(video.pixels), *fit.shape), dtype=np.uint8)
     for frame, out in zip(video.pixels[:, top:bottom, left:right], frames, strict=True):
-        part = np.where(kept, frame, 0).astype(np.float32)
-        if fit.grey and part.shape[2] == 3:
-            part = (part @ LUMA)[..., None]
-        for channel in range(fit.shape[0]):
-            plane = part[..., min(channel, part.shape[2] - 1)]
-            scaled = vertical @ plane @ horizontal.T
-            out[channel] = np.clip(np.floor(scaled + 0.5), 0, 255)
+        part = (frame * kept).reshape(len(frame), -1).astype(np.float32)
+        rows_done = vertical @ part
+        for channel, columns_of in enumerate(joined):
+            out[channel] = np.clip(np.floor(rows_done @ columns_of + 0.5), 0, 255)
+        out[len(joined) :] = out[0]  # grey where colours are asked for
     facts = {
         "patient_id": video.patient_id,
         "study_id": video.study_id,
