@@ -1,7 +1,7 @@
 """Making SYNTHETIC echo videos: ``pytest bench/bench_synthetic_echo.py``.
 
 The floor is a clone of the pixels that are made: there is no other library to compare with. A call
-makes 12 patients, 74 videos; as many threads work as torch is set to.
+makes 12 patients, 67 videos; as many threads work as torch is set to.
 """
 
 from __future__ import annotations

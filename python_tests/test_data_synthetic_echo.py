@@ -16,7 +16,8 @@ from ecgfast.config.clips import ClipFit
 from ecgfast.data import synthetic_echo
 from ecgfast.data.clip_store import ClipStore, ClipWriter
 from ecgfast.data.records import DataError
-from ecgfast.data.synthetic_echo import echo_table, make_echo_cohort, write_echo_cohort
+from ecgfast.data.synthetic_echo import make_echo_cohort, write_echo_cohort
+from ecgfast.data.synthetic_echo_patients import BLOCK, SEVERE_CM2, echo_table
 from ecgfast.data.synthetic_heart import RISE, Heart, cycle, echoes, root_height
 from ecgfast.testing import make_clip
 
@@ -53,6 +54,16 @@ def test_fewer_patients_are_the_beginning_of_more():
     assert len(set(fewer[1]["patient_id"])) == 3
 
 
+@pytest.mark.parametrize("patients", [1, BLOCK - 1, BLOCK, BLOCK + 1])
+def test_numbers_of_fewer_patients_are_the_beginning_of_more(patients):
+    more, jobs = echo_table(2 * BLOCK, fps=30.0, seed=4)
+    fewer, some = echo_table(patients, fps=30.0, seed=4)
+    assert len(set(fewer["patient_id"])) == patients
+    assert all((column == more[name][: len(column)]).all() for name, column in fewer.items())
+    assert some == jobs[: len(some)]
+    assert len(some) == len(fewer["record_id"])
+
+
 def test_thread_count_does_not_show():
     before, results = torch.get_num_threads(), []
     try:
@@ -74,7 +85,7 @@ def test_labels_follow_from_the_numbers(table):
     index = mass / table["bsa_m2"]
     assert np.abs(index - table["lv_mass_index"]).max() < 0.06
     assert ((table["lv_mass_index"] > np.where(table["sex"], 115, 95)) == table["lvh"]).all()
-    assert ((table["valve_area_cm2"] < 1) == table["as_severe"]).all()
+    assert ((table["valve_area_cm2"] < SEVERE_CM2) == table["as_severe"]).all()
 
 
 def test_labels_are_as_frequent_as_stated(table):
