@@ -9,6 +9,7 @@ from functools import partialmethod
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from ecgfast import testing
@@ -16,6 +17,7 @@ from ecgfast.config.clips import ClipFit
 from ecgfast.data import synthetic_echo
 from ecgfast.data.clip_store import ClipStore, ClipWriter
 from ecgfast.data.records import DataError
+from ecgfast.data.sector import find_sector
 from ecgfast.data.synthetic_echo import make_echo_cohort, write_echo_cohort
 from ecgfast.data.synthetic_echo_patients import BLOCK, SEVERE_CM2, echo_table
 from ecgfast.data.synthetic_heart import RISE, Heart, cycle, echoes, root_height
@@ -303,12 +305,32 @@ def test_sizes_show_the_same_heart():
         ({"patients": 1, "size": 8}, "size must be 16 to 1024 pixels, got 8"),
         ({"patients": 1, "frames": 0}, "frames must be 1 to 4096, got 0"),
         ({"patients": 1, "fps": float("nan")}, "fps must be 1 to 1000, got nan"),
-        ({"patients": 3, "size": 1024, "frames": 4096}, "take fewer patients or frames"),
+        ({"patients": 1, "frames": 500, "fps": 4.0}, "120 s at most, got 500 frames at 4 a second"),
+        (
+            {"patients": 3, "size": 1024, "frames": 4096, "fps": 50.0},
+            "take fewer patients or frames",
+        ),
     ],
 )
 def test_bad_requests_are_refused(bad, says):
     with pytest.raises(ValueError, match=says):
         make_echo_cohort(**bad)
+
+
+def test_what_is_burnt_in_lies_around_the_fan_and_the_sector_takes_it_away():
+    plain, table = make_echo_cohort(3, size=96, frames=24, fps=20.0)
+    written, same_table = make_echo_cohort(3, size=96, frames=24, fps=20.0, burnt_in=True)
+    assert all((column == same_table[name]).all() for name, column in table.items())
+    for without, video in zip(plain, written, strict=True):
+        fan = without.max(axis=0) > 0
+        burnt = (video != without).any(axis=0) & ~fan
+        assert burnt.sum() > 150
+        assert burnt[-10:].sum() > 10  # the ECG
+        found = find_sector(video[..., None])
+        assert found.fan
+        rim = ndimage.binary_dilation(fan)  # the fan that is found may be a pixel wider
+        assert not (found.mask & burnt & ~rim).any()
+        assert (found.mask & fan).sum() > 0.9 * fan.sum()
 
 
 # the store

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ecgfast.config.clips import ClipFit
 from ecgfast.data.synthetic_echo_patients import Table, echo_table
 from ecgfast.data.synthetic_heart import Heart
-from ecgfast.data.synthetic_scan import View, scan
+from ecgfast.data.synthetic_overlay import burn_in
+from ecgfast.data.synthetic_scan import LONGEST, View, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,13 @@ TOGETHER = 64  # videos that are scanned before they are written
 
 
 def make_echo_cohort(
-    patients: int, *, size: int = 112, frames: int = 32, fps: float = 30.0, seed: int = 0
+    patients: int,
+    *,
+    size: int = 112,
+    frames: int = 32,
+    fps: float = 30.0,
+    seed: int = 0,
+    burnt_in: bool = False,
 ) -> tuple[NDArray[np.uint8], Table]:
     """Makes the first patients of an echo cohort, in memory.
 
@@ -40,6 +47,8 @@ def make_echo_cohort(
         frames: Of a video.
         fps: Frames a second.
         seed: Which cohort.
+        burnt_in: Write a name, a ruler and an ECG around the fan, as scanners do: what
+            `ecgfast.data.sector` must take away.
 
     Returns:
         Videos ``(V, F, S, S)`` uint8 sorted by patient and study, and columns ``(V,)``: record_id,
@@ -68,6 +77,9 @@ def make_echo_cohort(
         )
     videos = np.empty(shape, dtype=np.uint8)
     _scan(seed, jobs, fps, videos)
+    if burnt_in:
+        for video, job, name in zip(videos, jobs, table["patient_id"], strict=True):
+            burn_in(seed, *job, fps, f"NAME {name}", video)
     return videos, table
 
 
@@ -145,3 +157,7 @@ def _check(patients: int, size: int, frames: int, fps: float) -> None:
         raise ValueError(f"frames must be 1 to 4096, got {frames}")
     if not 1 <= fps <= 1000:
         raise ValueError(f"fps must be 1 to 1000, got {fps}")
+    if frames / fps > LONGEST:
+        raise ValueError(
+            f"a video must last {LONGEST:g} s at most, got {frames} frames at {fps:g} a second"
+        )

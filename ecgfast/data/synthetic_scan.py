@@ -16,7 +16,8 @@ PER_MM = 2.0  # places of the texture
 TOGETHER = 8  # frames at a time: few enough for the cache
 Integers = NDArray[np.int64]
 Fan = tuple[NDArray[np.float64], NDArray[np.float64], list[Integers], list[Floats], Integers]
-BEATS = 400  # that are drawn; a video cannot last longer
+LONGEST = 120.0  # s of a video
+BEATS = 400  # that are drawn: more than it has
 NOISE = 1 << 20  # values; no frame has more places
 FLICKER = np.float32(0.3)  # share of the grain of tissue that does not move with it
 PATCHES = 40.0  # variance of the blur of uneven tissue, in that of a speckle
@@ -72,7 +73,7 @@ def scan(
     """Fills a video (F, S, S)."""
     frames, size = out.shape[:2]
     t = np.arange(frames) / fps
-    course = _beats(seed, heart, view, t)
+    course = _course(seed, heart, view, t)
     angle, depth, where, weights, inside = _fan(size, round(view.half_angle, 3))
     z = (depth * view.depth).astype(np.float32)[None, None, :]
     sine, cosine = (f(angle).astype(np.float32)[None, :, None] for f in (np.sin, np.cos))
@@ -121,12 +122,17 @@ def scan(
         flat[part, inside] = image.astype(np.uint8)
 
 
-def _beats(seed: int, heart: Heart, view: View, t: NDArray[np.float64]) -> Course:
-    drawn = normals(seed, np.array([view.number]), 45, 2 * BEATS)[0]
-    rr = heart.rr * np.exp(0.025 * drawn[:BEATS])
-    begins = np.concatenate([[0], rr.cumsum()]) - view.start * rr[0]
-    beat = np.clip(np.searchsorted(begins, t, side="right") - 1, 0, BEATS - 1)
-    strength = 1 + 0.02 * drawn[BEATS:]
+def beats(seed: int, heart: Heart, view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """When the R peaks of a video come, s, the first of them before it, and how long beats last."""
+    drawn = normals(seed, np.array([view.number]), 45, BEATS)[0]
+    rr = heart.rr * np.exp(0.025 * drawn)
+    return rr.cumsum() - rr - view.start * rr[0], rr
+
+
+def _course(seed: int, heart: Heart, view: View, t: NDArray[np.float64]) -> Course:
+    begins, rr = beats(seed, heart, view)
+    beat = np.searchsorted(begins, t, side="right") - 1
+    strength = 1 + 0.02 * normals(seed, np.array([view.number]), 50, BEATS)[0]
     return cycle(heart, t - begins[beat], rr[beat], strength[beat])
 
 
