@@ -18,7 +18,7 @@ from ecgfast.data.dicom_video import pseudonym
 from ecgfast.data.records import BadRecord
 from ecgfast.data.videos import VideoReading, read_video
 from python_tests.conftest import shared_data
-from python_tests.echo_files import dicom, made_loop
+from python_tests.echo_files import dicom, film, made_loop
 
 PLAIN = VideoReading()
 JPEG = "1.2.840.10008.1.2.4."
@@ -141,14 +141,14 @@ def test_sixteen_bits_by_a_window_after_the_rescale(tmp_path, grey):
     np.testing.assert_array_equal(found, grey)
 
 
-def coded_by(frame, how):
+def coded_by(frame, how, lossy=True):
     import imagecodecs
 
     if how in ("jpegls", "ljpeg", "jpegxl", "htj2k"):
         encode = getattr(imagecodecs, f"{how}_encode")
         return encode(frame, **({"lossless": True} if how == "jpegxl" else {}))
     file = io.BytesIO()
-    words = {"JPEG": {"quality": 95}, "JPEG2000": {"no_jp2": True}}[how]
+    words = {"JPEG": {"quality": 95}, "JPEG2000": {"no_jp2": True, "irreversible": lossy}}[how]
     Image.fromarray(frame).save(file, how, **words)
     return file.getvalue()
 
@@ -171,6 +171,7 @@ CODINGS = [
     (JPEG + "50", "JPEG", "MONOCHROME2", 6),
     (JPEG + "90", "JPEG2000", "MONOCHROME2", 0),
     (JPEG + "90", "JPEG2000", "YBR_RCT", 0),
+    (JPEG + "91", "JPEG2000", "YBR_ICT", 4),
     (JPEG + "80", "jpegls", "MONOCHROME2", 0),
     (JPEG + "80", "jpegls", "RGB", 0),
     (JPEG + "70", "ljpeg", "MONOCHROME2", 0),
@@ -184,7 +185,7 @@ def test_coded_frames(tmp_path, colour, grey, syntax, how, meant, near):
     if how.islower():
         pytest.importorskip("imagecodecs", reason="the extra ecgfast[echo] is not installed")
     pixels = grey if meant == "MONOCHROME2" else colour
-    coded = [coded_by(frame, how) for frame in pixels]
+    coded = [coded_by(frame, how, lossy=near > 0) for frame in pixels]
     video = read(tmp_path, dicom(pixels, syntax, colour=meant, coded=coded))
     found = video.pixels.reshape(pixels.shape).astype(int)
     assert np.abs(found - pixels).mean() <= near
@@ -248,12 +249,18 @@ def test_frames_in_several_fragments(tmp_path, colour):
     np.testing.assert_array_equal(read(tmp_path, file.getvalue()).pixels, whole)
 
 
-def test_a_film_inside(tmp_path, colour):
-    from python_tests.echo_files import film
+@pytest.mark.parametrize(
+    ("number", "container", "codec"),
+    [("100", "mpeg", "mpeg2video"), ("102", "h264", "libx264"), ("102", "mp4", "libx264")],
+)
+def test_a_film_inside(tmp_path, colour, number, container, codec):
+    from av.codec import Codec, codecs_available
 
+    if codec not in codecs_available or not Codec(codec, "w").is_encoder:
+        pytest.skip(f"no {codec} here to write it with")
     big = np.repeat(np.repeat(colour, 2, axis=1), 2, axis=2)
-    stream = film(big, "mpeg", codec="mpeg2video")
-    raw = dicom(big, JPEG + "100", colour="YBR_PARTIAL_420", coded=[stream])
+    stream = film(big, container, codec=codec)
+    raw = dicom(big, JPEG + number, colour="YBR_PARTIAL_420", coded=[stream])
     video = read(tmp_path, raw)
     assert video.pixels.shape[1:3] == big.shape[1:3]
     assert abs(len(video.pixels) - len(big)) <= 1

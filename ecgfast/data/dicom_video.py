@@ -86,8 +86,8 @@ def pseudonym(value: str, salt: str) -> str:
     Without a salt whoever can list all possible ids can find the one behind a pseudonym.
 
     Example:
-        >>> pseudonym("204", salt="of this project")
-        '...'
+        >>> pseudonym("204", salt="of this project") == pseudonym("204", salt="of another")
+        False
     """
     return hmac.new(salt.encode(), value.encode(), sha256).hexdigest()[:16] if value else ""
 
