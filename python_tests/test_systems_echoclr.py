@@ -92,6 +92,10 @@ def test_synthetic_videos_are_pretrained_and_the_folder_is_a_checkpoint(tmp_path
     }
     encoder = from_description(contract.model, ENCODERS)
     assert isinstance(encoder, ClipEncoder)
+    card = (tmp_path / "run" / "card.md").read_text()
+    assert f"- videos of echocardiograms, brought to {contract.clips.line()}\n" in card
+    assert "- clips of 3 frames, one of every 2\n" in card
+    assert "leads" not in card
     assert {path.name for path in (tmp_path / "run").glob("*.safetensors")} == {
         "encoder.safetensors"
     }
@@ -192,6 +196,14 @@ def test_short_videos_are_told_and_not_asked_for_their_order(store, tmp_path, ca
     with pytest.raises(DataError, match=words):
         echoclr.build(config(data=data, encoder=long))
     echoclr.build(config(data=data, encoder=long, order=0.0))
+
+
+def test_frames_whose_order_may_be_read_off_a_clock_are_noted(tmp_path, capsys):
+    bare = clip_store(tmp_path / "bare", LENGTHS, ClipFit(size=16, mask="none"))
+    echoclr.build(of(bare))
+    assert "note: frames are not masked, and a clock or an ECG's trace" in capsys.readouterr().out
+    echoclr.build(of(bare, order=0.0))
+    assert "note" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mask", ["none", "patient"])

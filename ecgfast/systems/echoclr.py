@@ -119,6 +119,11 @@ def _say_lengths(source: Source, config: Config) -> None:
             f"their clips{', whose order is not asked for' if config.order else ''}"
         )
     say(line)
+    if config.order and any(fit.mask == "none" for fit in source.clips.values()):
+        say(
+            "note: frames are not masked, and a clock or an ECG's trace beside the sector gives "
+            "their order away (ecgfast convert --mask sector, or --order 0)"
+        )
     if short == len(lengths) and config.order:
         raise DataError(
             f"error[frames] the longest of {short} videos has {lengths.max()} frames, a clip spans "

@@ -39,7 +39,9 @@ def _lines(folder: Path, contract: Contract, patients: int | None) -> list[str]:
     data = _inside(config, "data")
     parts = ", ".join(str(name) for name in data.get("splits") or ())
     stores = ", ".join(str(path) for path in data.get("paths") or ())
-    made = " (SYNTHETIC: made ECGs were among what it learned from)" if contract.synthetic else ""
+    made = (
+        " (SYNTHETIC: what it learned from was made, in part or all)" if contract.synthetic else ""
+    )
     arguments = ", ".join(f"{k} {v}" for k, v in contract.model["arguments"].items())
     lines = [
         f"# Model card: {folder.name}",
@@ -103,6 +105,12 @@ def _expected(contract: Contract) -> list[str]:
     signal = contract.signal
     if contract.pages is not None:
         return [f"- pictures of ECGs (PNG, JPEG, TIFF, PDF), brought to {contract.pages.line()}"]
+    if contract.clips is not None:
+        words = contract.model["arguments"]
+        return [
+            f"- videos of echocardiograms, brought to {contract.clips.line()}",
+            f"- clips of {words.get('frames')} frames, one of every {words.get('step')}",
+        ]
     band = "none" if signal.band is None else f"{signal.band[0]:g} to {signal.band[1]:g} Hz"
     return [
         f"- leads, in this order: {' '.join(signal.leads)}",
