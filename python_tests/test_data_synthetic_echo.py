@@ -16,7 +16,7 @@ from ecgfast import testing
 from ecgfast.config.clips import ClipFit
 from ecgfast.data import synthetic_echo
 from ecgfast.data.clip_store import ClipStore, ClipWriter
-from ecgfast.data.records import DataError
+from ecgfast.data.records import BadRecord, DataError
 from ecgfast.data.sector import find_sector
 from ecgfast.data.synthetic_echo import make_echo_cohort, write_echo_cohort
 from ecgfast.data.synthetic_echo_patients import BLOCK, SEVERE_CM2, echo_table
@@ -321,16 +321,20 @@ def test_what_is_burnt_in_lies_around_the_fan_and_the_sector_takes_it_away():
     plain, table = make_echo_cohort(3, size=96, frames=24, fps=20.0)
     written, same_table = make_echo_cohort(3, size=96, frames=24, fps=20.0, burnt_in=True)
     assert all((column == same_table[name]).all() for name, column in table.items())
+    found = 0
     for without, video in zip(plain, written, strict=True):
         fan = without.max(axis=0) > 0
         burnt = (video != without).any(axis=0) & ~fan
         assert burnt.sum() > 150
         assert burnt[-10:].sum() > 10  # the ECG
-        found = find_sector(video[..., None])
-        assert found.fan
+        try:
+            mask = find_sector(video[..., None]).mask
+        except BadRecord:  # where most of the fan is black, none is found: refused, not guessed
+            continue
         rim = ndimage.binary_dilation(fan)  # the fan that is found may be a pixel wider
-        assert not (found.mask & burnt & ~rim).any()
-        assert (found.mask & fan).sum() > 0.9 * fan.sum()
+        assert not (mask & burnt & ~rim).any()
+        found += (mask & fan).sum() > 0.9 * fan.sum()
+    assert found >= 0.8 * len(plain)
 
 
 # the store
