@@ -294,7 +294,8 @@ def test_what_breaks_off_says_how_many_frames_are_whole(tmp_path, colour):
     assert issue.message.startswith(
         f"3 of 5 frames are whole ({3 * size + size // 2} of {5 * size}"
     )
-    assert refused(tmp_path, raw[: begin + size // 2]).name == "truncated_video"
+    for frames in (0.5, 1.5):
+        assert refused(tmp_path, raw[: begin + int(frames * size)]).name == "truncated_video"
     coded = [coded_by(frame, "JPEG") for frame in colour]
     raw = dicom(colour, JPEG + "50", coded=coded)
     cut = raw[: raw.index(coded[4]) + 10]
@@ -353,6 +354,27 @@ def test_a_jpeg_that_says_it_is_enormous(tmp_path, grey):
         coded[0][at + 5 : at + 9] = struct.pack(">HH", side, side)
         issue = refused(tmp_path, dicom(grey, JPEG + "50", coded=[bytes(c) for c in coded]))
         assert (issue.name, issue.place) == ("mixed_sizes", "frame 1")
+
+
+@pytest.mark.parametrize(("number", "how"), [("80", "jpegls"), ("70", "ljpeg"), ("110", "jpegxl")])
+def test_other_codings_that_say_they_are_larger(tmp_path, grey, number, how):
+    pytest.importorskip("imagecodecs", reason="the extra ecgfast[echo] is not installed")
+    coded = [coded_by(frame, how) for frame in grey]
+    coded[1] = coded_by(np.zeros((3000, 3000), np.uint8), how)
+    issue = refused(tmp_path, dicom(grey, JPEG + number, coded=coded))
+    assert (issue.name, issue.place) == ("mixed_sizes", "frame 2")
+    draws = np.random.default_rng(5)
+    raw = dicom(grey, JPEG + number, coded=[coded_by(frame, how) for frame in grey])
+    told = set()
+    for _ in range(60):
+        damaged = bytearray(raw)
+        for place in draws.integers(len(raw) // 2, len(raw), 3):
+            damaged[place] = draws.integers(256)
+        try:
+            told.add(read(tmp_path, bytes(damaged)).form)
+        except BadRecord as error:
+            told.add(error.issue.name)
+    assert told <= {"DICOM", *MEANING}
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,13 @@ def _imagecodecs(decode: Any, coded: bytes, layout: Layout) -> tuple[NDArray[Any
     """The array is made first: a coding that says it is larger is refused before it is decoded."""
     shape = (layout.height, layout.width, layout.samples)[: 3 if layout.samples > 1 else 2]
     kind = np.dtype(f"u{layout.bits // 8}")
-    values = decode(coded, out=np.empty(shape, dtype=kind))
+    try:
+        values = decode(coded, out=np.empty(shape, dtype=kind))
+    except ValueError as error:
+        if "shape" not in str(error):
+            raise
+        text = f"the header says {shape}: {str(error)[:100]}"
+        raise bad("mixed_sizes", text) from None
     colour = layout.colour
     if layout.samples == 3 and (
         decode.__name__.startswith("jpegxl") or colour in ("YBR_ICT", "YBR_RCT")

@@ -99,6 +99,9 @@ def read_video(root: Path, path: str, reading: VideoReading) -> Video:
     except Exception as error:  # libraries raise what they like over bytes that are not theirs
         text = f"its bytes are damaged ({type(error).__name__}: {str(error)[:120]}); copy it again"
         raise bad("unreadable", text) from None
+    cut = [issue for issue in video.issues if issue.name == "truncated_video"]
+    if cut and len(video.pixels) == 1:  # no still, though one frame alone is whole
+        raise BadRecord(cut[0])
     video.pixels = _grey_if_grey(video.pixels)
     video.issues += _looked_at(video.pixels, reading)
     video.source_sha256 = hashlib.sha256(raw).hexdigest()
