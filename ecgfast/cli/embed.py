@@ -12,13 +12,19 @@ from jsonargparse import Namespace
 from ecgfast.cli.convert import planned, reading_options, shaping_options
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
-from ecgfast.cli.predict import MOST_ERRORS, check_using, progress, using_options
+from ecgfast.cli.predict import (
+    MOST_ERRORS,
+    check_using,
+    progress,
+    using_options,
+    video_plan,
+)
 
 
 def options(parser: Parser) -> None:
     """The run, the records, where to write."""
     parser.add_argument("run", type=str, help="folder of a run, with a head or without")
-    parser.add_argument("path", type=str, nargs="*", help="ECG files or folders of them, instead")
+    parser.add_argument("path", type=str, nargs="*", help="files or folders of them, instead")
     parser.add_argument(
         "--store",
         type=str,
@@ -47,7 +53,8 @@ def run(words: Namespace) -> None:
     if Path(words.out).exists() and not Path(words.out).is_dir():
         raise Fail(2, f"error: --out {words.out} is a file")
     from ecgfast.systems import embed
-    from ecgfast.systems.files import find_files
+    from ecgfast.systems.clips import clip_of
+    from ecgfast.systems.files import find_clips, find_files
     from ecgfast.systems.model import configured, load
 
     started = time.perf_counter()
@@ -59,8 +66,11 @@ def run(words: Namespace) -> None:
         "progress": lambda batches, total: progress(batches, "embed", total, " batches"),
     }
     if words.path:
-        plan = planned(words, model.signal)
-        found = find_files(words.path, plan.reading)
+        if clip_of(model.contract.model):
+            plan, found = video_plan(words, model.contract), find_clips(words.path)
+        else:
+            plan = planned(words, model.signal)
+            found = find_files(words.path, plan.reading)
         about = embed.embed_files(model, found, words.out, plan, **how)
     else:
         data = configured(words.run).get("data") or {}

@@ -39,7 +39,8 @@ def options(parser: Parser) -> None:
         type=str,
         nargs="+",
         help="ECG files (.hea, .mat, .txt, .csv, archives of text), folders of them, or stores; of "
-        "a run that sees pages also pictures (.png, .jpg, .tif, .pdf)",
+        "a run that sees pages also pictures (.png, .jpg, .tif, .pdf); of a run that sees clips "
+        "videos (DICOM, .avi, .mp4, .gif, .npy)",
     )
     parser.add_argument(
         "--ensemble", type=str, nargs="*", default=[], help="further runs: scores are averaged"
@@ -124,7 +125,8 @@ def progress(
 
 
 def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator[Any]:
-    from ecgfast.systems.files import find_pictures
+    from ecgfast.systems.clips import clip_of
+    from ecgfast.systems.files import find_clips, find_pictures
     from ecgfast.systems.pages import fit_of
     from ecgfast.systems.predict_files import predict_files, predict_store
 
@@ -133,8 +135,13 @@ def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator
     stores = [path for path in words.path if (Path(path) / "store.json").is_file()]
     for store in stores:
         yield from progress(predict_store(models, store, **how), "predict")
-    if files := [path for path in words.path if path not in stores]:
-        contract = models[0].contract
+    contract = models[0].contract
+    files = [path for path in words.path if path not in stores]
+    if files and clip_of(contract.model):
+        videos = find_clips(files)
+        rows = predict_files(models, videos, video_plan(words, contract), **how)
+        yield from progress(rows, "predict", len(videos))
+    elif files:
         found, pictures = find_pictures(files, plan.reading, contract)
         if len(found):
             yield from progress(predict_files(models, found, plan, **how), "predict", len(found))
@@ -142,6 +149,14 @@ def _predictions(words: Namespace, models: list[Any], interval: Any) -> Iterator
             plan = page_plan(words, vars(fit_of(contract)))
             rows = predict_files(models, pictures, plan, **how)
             yield from progress(rows, "predict", len(pictures))
+
+
+def video_plan(words: Namespace, contract: Any) -> Any:
+    """What shall become of videos, from the words."""
+    from ecgfast.data.checks import parse_policy
+    from ecgfast.systems.windows import plan_for_videos
+
+    return plan_for_videos(contract, parse_policy(filter(None, words.policy.split(","))))
 
 
 def _facts(words: Namespace, models: list[Any], interval: Any, why: str) -> dict[str, Any]:
@@ -227,7 +242,8 @@ def _print_head(facts: dict[str, Any], models: list[Any]) -> None:
     runs = ", ".join(one["run"] for one in facts["runs"])
     print(f"run      {runs}" + (f" (mean of {len(models)})" if len(models) > 1 else ""))
     print(f"gives    {_what(task)}")
-    leads = "" if models[0].contract.pages else f": {' '.join(models[0].signal.leads)}"
+    contract = models[0].contract
+    leads = "" if contract.pages or contract.clips else f": {' '.join(models[0].signal.leads)}"
     print(f"expects  {describe(models[0].contract)}{leads}")
     if interval:
         unit = f" {task['unit']}" if task["unit"] else ""

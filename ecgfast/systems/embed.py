@@ -25,7 +25,7 @@ from ecgfast.data.tables import read_table, write_table
 from ecgfast.systems.files import Found, batches, file_of, plan_for, tensors
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source, describe
-from ecgfast.systems.windows import windowed
+from ecgfast.systems.windows import WindowPlan, windowed
 from ecgfast.train.checkpoint import write_at_once
 from ecgfast.train.contract import ContractError
 
@@ -101,7 +101,7 @@ def embed_files(
     model: Model,
     found: Found,
     out: str | Path,
-    plan: Plan,
+    plan: Plan | WindowPlan,
     *,
     batch_size: int = 64,
     workers: int = 0,
@@ -126,11 +126,12 @@ def embed_files(
     Raises:
         ContractError: The model expects what files cannot be.
     """
-    plan = plan_for(model.signal, plan)
+    if isinstance(plan, Plan):
+        plan = plan_for(model.signal, plan)
     out = _begin(out)
     state = _State(len(found.items))
     columns: dict[str, list[str]] = {name: [] for name in ("record_id", "patient_id", "split")}
-    columns |= {name: [] for name in ("flags", "source_sha256", "file")}
+    columns |= {name: [] for name in ("study_id", "flags", "source_sha256", "file")}
     failures = [(path, issue) for path, issue in found.failures]
     size = -(-len(found.items) // batch_size)
     results: Iterable[Any] = batches(found.items, plan, size=batch_size, workers=workers)
@@ -149,7 +150,9 @@ def embed_files(
             file.write(state.rows(model, ecg.numpy(), steps))
             for ready in (batch[place] for place in good):
                 columns["record_id"].append(ready.item.record_id)
-                columns["patient_id"].append(ready.labels.get("patient_id", ""))
+                told = {**ready.row, **ready.labels}
+                columns["patient_id"].append(str(told.get("patient_id", "")))
+                columns["study_id"].append(str(told.get("study_id", "")))
                 columns["split"].append("")
                 columns["flags"].append(",".join(dict.fromkeys(i.name for i in ready.issues)))
                 columns["source_sha256"].append(str(ready.row["source_sha256"]))

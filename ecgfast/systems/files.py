@@ -20,6 +20,7 @@ from ecgfast.data.images import find_images, is_image
 from ecgfast.data.prepared import Preparing, Ready, prepared
 from ecgfast.data.records import DataError, Issue
 from ecgfast.data.sources import Item, Reading, find, with_ids
+from ecgfast.data.videos import find_videos
 from ecgfast.systems.pages import DRAW, NO_PAGES, page_of
 from ecgfast.train.contract import Contract, ContractError
 
@@ -106,6 +107,18 @@ def find_pictures(
     return Found(_once(signals), failures), Found(_once(pictures), [])
 
 
+def find_clips(paths: Sequence[str | Path]) -> Found:
+    """All videos of some files and folders; a path that holds none stops nothing."""
+    items: list[Item] = []
+    failures = []
+    for path in map(Path, paths):
+        try:
+            items += find_videos([path])
+        except (DataError, OSError) as error:
+            failures.append((str(path), issue_of(error)))
+    return Found(_once(items), failures)
+
+
 def _pictures_of(path: Path) -> Found:
     try:
         return Found(find_images([path]), [])
@@ -131,7 +144,7 @@ def batches(
 def tensors(batch: Sequence[Ready]) -> tuple[list[int], Tensor, Tensor | None]:
     """Places of the records that could be read, their int16 ``(N, L, T)``, and mV a step.
 
-    Of pages their uint8 ``(N, C, H, W)``, and no gain.
+    Of pages their uint8 ``(N, C, H, W)``, of videos their clips, and no gain.
     """
     good = [place for place, ready in enumerate(batch) if ready.steps is not None]
     steps = [ready.steps for ready in batch if ready.steps is not None]

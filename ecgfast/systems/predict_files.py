@@ -22,7 +22,7 @@ from ecgfast.systems.intervals import Interval
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source
 from ecgfast.systems.time_to_event import unit_of
-from ecgfast.systems.windows import windowed
+from ecgfast.systems.windows import WindowPlan, windowed
 from ecgfast.train.contract import ContractError
 
 
@@ -70,7 +70,7 @@ class Prediction:
 def predict_files(
     models: Sequence[Model],
     found: Found,
-    plan: Plan | PagePlan,
+    plan: Plan | PagePlan | WindowPlan,
     *,
     interval: Interval | None = None,
     batch_size: int = 64,
@@ -81,7 +81,8 @@ def predict_files(
     Args:
         models: One, or an ensemble (``load_ensemble``).
         found: The files.
-        plan: How they are read, and what is done to them on the way: of signals, or of pictures.
+        plan: How they are read, and what is done to them on the way: of signals, pictures or
+            videos.
         interval: Of these models.
         batch_size: Records at a time.
         workers: Processes that read.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgfast.config.clips import ClipFit, ClipNet
+from ecgfast.data.checks import Policy
+from ecgfast.data.clip_convert import ClipPlan
 from ecgfast.data.clips import Windows
 from ecgfast.data.moments import MomentSampler
 from ecgfast.data.prepared import Preparing, Ready
 from ecgfast.data.source import Source
 from ecgfast.data.sources import Item
+from ecgfast.systems.clips import fit_of_clips
 from ecgfast.train.batches import Sampler
 from ecgfast.train.contract import Contract
 
@@ -105,6 +108,18 @@ class WindowPlan:
         at = (firsts[:, None] + windows.step * np.arange(windows.frames)).ravel()
         cut = np.where((at < length)[:, None, None, None], frames[np.minimum(at, length - 1)], 0)
         return replace(ready, steps=np.ascontiguousarray(cut.astype(np.uint8).swapaxes(0, 1)))
+
+
+def plan_for_videos(contract: Contract, policy: Mapping[str, Policy]) -> WindowPlan:
+    """How files of videos become the clips that a run's encoder sees.
+
+    Args:
+        contract: Of a run that sees clips.
+        policy: Issue names that are to be kept or rejected against their habit.
+    """
+    fit = fit_of_clips(contract)
+    assert fit is not None
+    return WindowPlan(ClipPlan(fit=fit, policy=policy), windows_of(contract))
 
 
 def windows_of(contract: Contract, count: int = COUNT) -> Windows:
