@@ -29,6 +29,7 @@ from ecgfast.config.clips import ClipNet
 from ecgfast.config.labeleff import Config, Start, Tune
 from ecgfast.config.pages import PageNet
 from ecgfast.data.source import Source
+from ecgfast.data.split import patients
 from ecgfast.eval.probe import linear_probe
 from ecgfast.eval.studies import by_study
 from ecgfast.methods.dtw_knn import distances, vote
@@ -265,13 +266,10 @@ class Trained(_FromWeights):
         """See ``Learner``."""
         config, cohort = self.config, self.cohort
         out = Path(config.out, "runs", name)
-        patients = cohort.train.take(rows).table
+        names = set(patients(cohort.train.take(rows).table))
         chosen = out.with_suffix(".patients")
         chosen.parent.mkdir(parents=True, exist_ok=True)
-        names = patients["patient_id"].where(
-            patients["patient_id"] != "", "record:" + patients["record_id"]
-        )
-        chosen.write_text("".join(f"{patient}\n" for patient in sorted(set(names))))
+        chosen.write_text("".join(f"{patient}\n" for patient in sorted(names)))
         how = finetune.Config(
             init=self.start.run(seed) or "",
             signal=finetune.Config().signal if self.start.runs else self.network.signal,
