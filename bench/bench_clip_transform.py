@@ -1,9 +1,10 @@
 """Views of clips against chains of torch and scipy: ``pytest bench/bench_clip_transform.py``.
 
-All providers make the same views: the plan is drawn once, beforehand for the chains. The one of
-torch is batched: frames are channels of ``grid_sample``, which then computes a grid once a clip,
-and it samples those clips alone that are turned. The one of scipy is that of the publication, a
-clip after the other.
+All providers make the same views: the plan is drawn once, beforehand for the chains. Those of
+torch are batched: frames are channels of ``grid_sample``, which then computes a grid once a clip.
+``torch`` pads, crops and flips bytes and samples those clips alone that are turned; ``torch grid``
+samples all of them once, by maps that hold window, flip and turn. ``scipy`` is the chain of the
+publication but for its splines, a clip after the other, all in a core's cache.
 """
 
 from __future__ import annotations
@@ -62,26 +63,56 @@ def chain(clips: Tensor, name: str, dtype: torch.dtype) -> Tensor:
     x = x.float()
     which = plan[:, at.TURNED].nonzero()[:, 0]
     if len(which):
-        u0, ux, uy, v0, vx, vy = (plan[which, at.MAP : at.FRAMES].double() / at.PLACE).unbind(1)
-        x0, y0 = (width - 1) / 2, (height - 1) / 2  # from places to -1 .. 1, ends of the frame
-        maps = torch.stack(
-            [
-                *(ux, uy * y0 / x0, (u0 + ux * x0 + uy * y0) / x0 - 1),
-                *(vx * x0 / y0, vy, (v0 + vx * x0 + vy * y0) / y0 - 1),
-            ],
-            dim=1,
-        )
+        maps = (plan[which, at.MAP : at.FRAMES].double() / at.PLACE).view(-1, 2, 3)
         planes = x[which].flatten(1, 2)
-        grid = affine_grid(maps.float().view(-1, 2, 3), list(planes.shape), align_corners=True)
+        grid = affine_grid(ends(maps, height, width), list(planes.shape), align_corners=True)
         beyond = (grid.abs() > 1).any(dim=-1)[:, None]
         turned = grid_sample(planes, grid, align_corners=True).round_().masked_fill_(beyond, 0)
         x[which] = turned.view(-1, channels, frames, height, width)
+    return scaled(x, spec).to(dtype)
+
+
+def one_grid(clips: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """All but the order and the scale by one call of grid_sample; levels are not rounded."""
+    plan = torch.from_numpy(drawn(name, tuple(clips.shape))).to(clips.device)
+    height, width = clips.shape[3:]
+    x = clips.gather(2, plan[:, None, at.FRAMES :, None, None].expand_as(clips)).float()
+    if SPECS[name].pad:
+        still = torch.tensor([[[0.0, 1, 0], [0, 0, 1]]], dtype=torch.float64, device=x.device)
+        turned = plan[:, at.TURNED].bool()[:, None, None]
+        maps = (plan[:, at.MAP : at.FRAMES].double() / at.PLACE).view(-1, 2, 3)
+        maps = torch.where(turned, maps, still)  # in the window
+        source = maps.clone()  # in the frame
+        flip = plan[:, at.FLIP].bool()
+        source[flip, 0] = -source[flip, 0]
+        source[:, 0, 0] += (width - 1) * flip + plan[:, at.LEFT]
+        source[:, 1, 0] += plan[:, at.TOP]
+        planes = x.flatten(1, 2)
+        inner, grid = (
+            affine_grid(ends(m, height, width), list(planes.shape), align_corners=True)
+            for m in (maps, source)
+        )
+        beyond = (inner.abs() > 1 + 1e-6).any(dim=-1)[:, None]
+        x = grid_sample(planes, grid, align_corners=True).masked_fill_(beyond, 0).view_as(x)
+    return scaled(x, SPECS[name]).to(dtype)
+
+
+def ends(maps: Tensor, height: int, width: int) -> Tensor:
+    """Maps of places in pixels, first the one of (0, 0), as ``affine_grid`` has them: ends at 1."""
+    half = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=maps.device)
+    moved = (maps[..., 0] + (maps[..., 1:] * half).sum(dim=-1)) / half - 1
+    return torch.cat([maps[..., 1:] * half / half[:, None], moved[..., None]], dim=-1).float()
+
+
+def scaled(x: Tensor, spec: ClipSpec) -> Tensor:
+    """Levels, which may be changed in place."""
     if spec.scale == "kinetics":
-        mean, std = (torch.tensor(of[:channels], device=x.device) for of in spec.line(channels))
-        return ((x / 255 - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)).to(dtype)
+        line = (torch.tensor(of[: x.shape[1]], device=x.device) for of in spec.line(x.shape[1]))
+        mean, std = (of.view(-1, 1, 1, 1) for of in line)
+        return x.div_(255).sub_(mean).div_(std)
     low, high = torch.aminmax(x.flatten(1), dim=1)
     spread = (high - low).clamp(min=1)
-    return x.sub_(low.view(-1, 1, 1, 1, 1)).div_(spread.view(-1, 1, 1, 1, 1)).to(dtype)
+    return x.sub_(low.view(-1, 1, 1, 1, 1)).div_(spread.view(-1, 1, 1, 1, 1))
 
 
 def published(clips: Tensor, name: str, dtype: torch.dtype) -> Tensor:
@@ -109,7 +140,7 @@ def published(clips: Tensor, name: str, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.stack(made)).to(dtype).to(clips.device)
 
 
-PROVIDERS = {"ecgfast": fused, "torch": chain, "scipy": published}
+PROVIDERS = {"ecgfast": fused, "torch": chain, "torch grid": one_grid, "scipy": published}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
