@@ -15,13 +15,19 @@ from ecgfast.data.convert import Plan
 from ecgfast.data.records import DataError
 from ecgfast.data.source import Source, open_source
 from ecgfast.data.store_format import restore
+from ecgfast.systems.clips import clip_of
 from ecgfast.systems.embed import EVERY, Embedded
 from ecgfast.systems.files import batches, find_files, plan_for, tensors
 from ecgfast.systems.model import Model
 from ecgfast.systems.parts import check_source
+from ecgfast.train.contract import ContractError
 
 Metric = Literal["cosine", "euclidean"]
 BLOCK = 16_384  # rows at a time
+EMBED_FIRST = (
+    "the run's encoder sees clips of echocardiograms, and retrieve reads signals: embed the videos "
+    "(ecgfast embed RUN STORE), then search these: --embeddings FOLDER --record ID"
+)
 
 
 @dataclass(frozen=True)
@@ -144,8 +150,10 @@ def open_searched(
         ContractError: A store does not hold what the model expects.
         DataError: There are none.
     """
+    if clip_of(model.contract.model) is not None:
+        raise ContractError(f"error[contract] {EMBED_FIRST}")
     source = open_source(stores, splits, signal=model.signal, patients=patients)
-    check_source(source, model.signal)
+    check_source(source, model.signal, model=model.contract.model if source.clips else None)
     return source
 
 
