@@ -307,6 +307,21 @@ def test_other_encoders_take_no_videos(stores):
         check_clips({"s": FIT}, MODEL, ClipFit(size=16, fps=25.0))
 
 
+def test_retrieve_searches_videos_by_their_embeddings(stores):
+    from types import SimpleNamespace
+
+    from ecgfast.systems.retrieve import open_searched
+
+    def model(described):
+        contract = SimpleNamespace(model=described)
+        return SimpleNamespace(contract=contract, signal=Signal())
+
+    with pytest.raises(ContractError, match=r"embed the videos.*--embeddings FOLDER"):
+        open_searched(model(MODEL), stores)
+    with pytest.raises(ContractError, match="holds videos: the run's encoder takes no videos"):
+        open_searched(model({"class": "ResNet1d", "arguments": {}}), stores)
+
+
 def test_contracts_say_which_videos_were_learned_from():
     contract = Contract(
         signal=Signal(),
