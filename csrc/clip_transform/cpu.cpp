@@ -212,8 +212,8 @@ void write_levels(const Transform& job, const Clip& clip, std::int64_t n) {
   if (looks_at_levels(job.how)) found = look_at(clip.levels, count, job.how);
   for (int p = 0; p < clip.planes; ++p) {
     const int c = p / clip.frames;
-    O* const to = record<O>(job.out, n) + c * job.out.stride[1] +
-                  p % clip.frames * job.out.stride[2];
+    O* const to =
+        record<O>(job.out, n) + c * job.out.stride[1] + p % clip.frames * job.out.stride[2];
     const Line line = line_of(job.how, found, count, job.mean[c], job.std[c]);
     write_plane(to, job.out.stride[4], clip.levels + p * plane, plane, line, job.kept);
   }

@@ -125,8 +125,7 @@ __global__ void __launch_bounds__(kThreads, 2) transform_kernel(Transform job, i
       found.squares = block_sum<kThreads>(found.squares);
     }
   }
-  const std::int64_t count =
-      job.out.size[1] * job.out.size[2] * job.out.size[3] * job.out.size[4];
+  const std::int64_t count = job.out.size[1] * job.out.size[2] * job.out.size[3] * job.out.size[4];
   ECGFAST_SHARED(Line, lines, 3);
   if (thread_index() < 3) {
     lines[thread_index()] =
