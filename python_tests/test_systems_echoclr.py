@@ -252,14 +252,12 @@ def test_a_finished_part_goes_on_as_the_whole(tmp_path):
 def test_it_learns_on_synthetic_hearts(tmp_path):
     out = tmp_path / "run"
     words = {"encoder": dataclasses.replace(NET, width=8, size=24, step=5)}
-    words |= {"data": dataclasses.replace(DATA, patients=12), "views": ClipViews(pad=2, rotate=0.0)}
-    words |= {"optim": Optim(lr=3e-3, warmup_steps=0, schedule="constant")}
-    fit(echoclr.build, config(out, steps=60, batch_size=24, mask="study", **words))
+    words |= {"data": dataclasses.replace(DATA, patients=12), "views": ClipViews(pad=0, rotate=0)}
+    words |= {"optim": Optim(lr=3e-3, warmup_steps=0, schedule="constant"), "order": 0.0}
+    fit(echoclr.build, config(out, steps=80, batch_size=24, temperature=0.2, **words))
     rows = rows_of(out)
-    before, after = rows[:10], rows[-10:]
-    assert np.mean([r["contrastive"] for r in after]) < 0.8 * np.mean(
-        [r["contrastive"] for r in before]
-    )
+    losses = [row["contrastive"] for row in rows]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     gap = [row["similarity"] - row["similarity_others"] for row in rows]
     assert np.mean(gap[-10:]) > np.mean(gap[:10]) + 0.05
 
