@@ -113,6 +113,31 @@ def test_palette(tmp_path, grey):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_palette_is_as_deep_in_every_frame(tmp_path):
+    """In frames that are coded one by one, a dark one keeps to the palette's 16 bits."""
+    pixels = np.zeros((3, 32, 32), dtype=np.uint8)
+    pixels[1] = np.arange(32) * 8
+    pixels[2, 8:] = 1  # 1 of 65535
+    table = np.arange(256, dtype="<u2") * 256
+    table[1] = 255
+    colours = ("Red", "Green", "Blue")
+    words = {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in colours}
+    words |= {f"{c}PaletteColorLookupTableData": table.tobytes() for c in colours}
+    coded = [rle(frame) for frame in pixels]
+    raw = dicom(pixels, "1.2.840.10008.1.2.5", colour="PALETTE COLOR", coded=coded, **words)
+    assert not read(tmp_path, raw).pixels[2].any()
+
+
+def test_a_palette_in_segments_is_not_expanded(tmp_path, grey):
+    """480 bytes of it would become 5 million entries."""
+    table = struct.pack("<243H", 0, 1, 0, *[1, 65535, 65535, 1, 65535, 1] * 40)
+    colours = ("Red", "Green", "Blue")
+    words = {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in colours}
+    words |= {f"Segmented{c}PaletteColorLookupTableData": table for c in colours}
+    issue = refused(tmp_path, dicom(grey, colour="PALETTE COLOR", **words))
+    assert (issue.name, "segments" in issue.message) == ("unsupported_syntax", True)
+
+
 def test_black_and_white_exchanged(tmp_path, grey):
     found = read(tmp_path, dicom(grey, colour="MONOCHROME1")).pixels[..., 0]
     np.testing.assert_array_equal(found, 255 - grey)

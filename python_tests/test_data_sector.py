@@ -251,3 +251,15 @@ def test_the_real_clips(name):
     assert abs(np.flatnonzero(sector.mask[rows[0] + 2]).mean() - x) < near
     issues = fit_video(video, ClipFit())[2]
     assert names(issues) == ([] if name.startswith("a4c") else ["colour_doppler"])
+
+
+def test_small_frames_do_not_grow_beyond_the_limit():
+    """A million frames of 16 x 16 pixels may be read; made larger they would be 13 GB."""
+    pixels = np.broadcast_to(np.uint8(7), (2**20, 16, 16, 1))
+    for fit, text in (
+        (ClipFit(mask="none"), "13153337344"),
+        (ClipFit(size=8, mask="none"), "67108864"),
+    ):
+        with pytest.raises(BadRecord, match=text) as said:
+            fit_video(Video(pixels, "NPY"), fit)
+        assert said.value.issue.name == "size_limit"

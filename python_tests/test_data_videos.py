@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 
 import numpy as np
@@ -269,3 +270,31 @@ def test_find(tmp_path, loop):
 def test_least_frames_is_checked():
     with pytest.raises(ValueError, match="least_frames must be 2 or more, got 1"):
         VideoReading(least_frames=1)
+
+
+def test_a_frame_larger_than_the_limit_is_not_decoded(tmp_path):
+    """The container lies, the frames of the coding are large: no memory is taken for them."""
+    large = np.zeros((3, 1024, 1024, 3), dtype=np.uint8)
+    large[1] = 90
+    raw = film(large, "avi", codec="mjpeg", pix_fmt="yuvj420p")
+    lie = struct.pack("<I", 1024)
+    for _ in range(4):  # width and height, of the stream and of its format
+        raw = raw.replace(lie, struct.pack("<I", 64), 1)
+    reading = VideoReading(most_pixels=2**18)
+    (tmp_path / "clip").write_bytes(raw)
+    with pytest.raises(BadRecord) as said:
+        read_video(tmp_path, "clip", reading)
+    assert said.value.issue.name == "unreadable"
+    assert "no frame" in said.value.issue.message
+
+
+def test_a_file_without_permission_is_named_without_its_folders(tmp_path, loop, monkeypatch):
+    (tmp_path / "clip").write_bytes(npy(loop))
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "clip"))
+
+    monkeypatch.setattr("ecgfast.data.videos.whole_file", denied)
+    with pytest.raises(BadRecord, match="Permission denied") as said:
+        read_video(tmp_path, "clip", PLAIN)
+    assert str(tmp_path) not in str(said.value)

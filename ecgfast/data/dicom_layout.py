@@ -97,8 +97,14 @@ def shown(values: NDArray[Any], layout: Layout, header: Any, colour: str) -> NDA
     if colour == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
+        if "RedPaletteColorLookupTableData" not in header:
+            # few bytes of a table in segments stand for any number of its entries
+            raise bad(
+                "unsupported_syntax", "its palette is in segments, or missing: save it as RGB"
+            )
         rgb = apply_color_lut(values[..., 0], header)
-        deep = rgb.dtype.itemsize > 1 and int(rgb.max(initial=0)) > 255
+        whole = apply_color_lut(np.arange(2**layout.bits, dtype=f"u{layout.bits // 8}"), header)
+        deep = whole.dtype.itemsize > 1 and int(whole.max()) > 255  # some write 0 to 255 there
         return (rgb >> 8 if deep else rgb).astype(np.uint8)[..., :3]
     grey = _levels(values, layout, header)
     return 255 - grey if colour == "MONOCHROME1" else grey

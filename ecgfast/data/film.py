@@ -95,8 +95,11 @@ def read_film(raw: bytes, form: str, demuxer: str, reading: VideoReading) -> Vid
     frames: list[NDArray[np.uint8]] = []
     times: list[float] = []
     broken = ""
+    # a coding may claim more than its container; opening a film decodes some frames already
+    most = {"max_pixels": str(min(reading.most_pixels, MOST_SIDE**2))}
+    words: dict[str, Any] = {"format": demuxer, "metadata_errors": "ignore"}
     try:
-        with av.open(io.BytesIO(raw), mode="r", format=demuxer, metadata_errors="ignore") as film:
+        with av.open(io.BytesIO(raw), mode="r", options=most, **words) as film:
             if not film.streams.video:
                 raise bad("unreadable", f"this {form} holds no pictures")
             stream = film.streams.video[0]
@@ -105,6 +108,7 @@ def read_film(raw: bytes, form: str, demuxer: str, reading: VideoReading) -> Vid
             size = (stream.codec_context.height, stream.codec_context.width)
             if min(size) > 0:
                 reading.expect(max(1, declared), *size)
+            stream.codec_context.options = most
             try:
                 for frame in film.decode(stream):
                     shape = (frame.height, frame.width)

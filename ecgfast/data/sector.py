@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ COLOURED = 40  # levels by which a colour is not that of its brightness
 LEAST_COLOUR = 0.005  # of the sector's pixels
 RATE_WITHIN = 0.02
 REPEATED = 16  # times that a frame may be shown at most, to fill a longer time
+MOST_BYTES = 2**31  # of the frames of a video that come out: small ones may be many
 Box = tuple[int, int, int, int]
 
 
@@ -199,7 +201,7 @@ def fit_video(video: Video, fit: ClipFit) -> tuple[NDArray[np.uint8], dict[str, 
         ``(F, C, S, S)`` uint8; facts for the manifest; what was noticed.
 
     Raises:
-        BadRecord: no_sector, mixed_rates.
+        BadRecord: no_sector, mixed_rates, size_limit.
     """
     issues: list[Issue] = []
     height, width = video.pixels.shape[1:3]
@@ -214,6 +216,7 @@ def fit_video(video: Video, fit: ClipFit) -> tuple[NDArray[np.uint8], dict[str, 
     issues += _colours(video.pixels, mask, fit.grey)
     shown, noticed = _shown_at(video, fit.fps)
     issues += noticed
+    _expect_fitting(max(len(video.pixels), 0 if shown is None else len(shown)), fit)
     down, across = video.spacing_mm or (1.0, 1.0)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
@@ -247,6 +250,18 @@ def fit_video(video: Video, fit: ClipFit) -> tuple[NDArray[np.uint8], dict[str, 
         "source_sha256": video.source_sha256,
     }
     return frames[shown] if shown is not None else frames, facts, issues
+
+
+def _expect_fitting(count: int, fit: ClipFit) -> None:
+    """Frames may grow, and a store takes only so many."""
+    size = count * prod(fit.shape)
+    if size > MOST_BYTES or count >= MOST_FRAMES:
+        side = fit.size
+        text = (
+            f"{count} frames of {side} x {side} pixels would be {size} bytes, {MOST_BYTES} of "
+            f"fewer than {MOST_FRAMES} frames are stored: cut it into shorter videos"
+        )
+        raise bad("size_limit", text, count=size, total=MOST_BYTES)
 
 
 def _weights(begin: float, length: float, count: int, size: int) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ def find_videos(sources: Iterable[Path], skip: Iterable[Path] = ()) -> list[Item
     """All videos of the named folders and files, in a fixed order, each with its own id.
 
     Args:
-        sources: Folders, searched to the bottom, or files.
+        sources: Folders, searched to the bottom but for stores in them, or files.
         skip: Files that are no records.
 
     Raises:
@@ -67,6 +67,9 @@ def find_videos(sources: Iterable[Path], skip: Iterable[Path] = ()) -> list[Item
 def _search(folder: Path) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
+        if place != str(folder) and "store.json" in names:  # of ours: its arrays are no videos
+            folders.clear()
+            continue
         folders.sort()
         inside = os.path.relpath(place, folder)
         for name in sorted(names):
@@ -89,11 +92,14 @@ def read_video(root: Path, path: str, reading: VideoReading) -> Video:
     Raises:
         BadRecord: With the issue that says why it cannot be read.
     """
-    raw = whole_file(Path(root), path, reading.most_bytes)
     try:
+        raw = whole_file(Path(root), path, reading.most_bytes)
         video = _decoded(raw, reading)
-    except BadRecord:
+    except (BadRecord, ModuleNotFoundError):  # a package that is not there is no fault of the file
         raise
+    except OSError as error:  # its text would hold the whole path
+        text = f"it cannot be read: {error.strerror or type(error).__name__}"
+        raise bad("unreadable", text) from None
     except MemoryError:
         raise bad("size_limit", "there is not enough memory to decode it") from None
     except Exception as error:  # libraries raise what they like over bytes that are not theirs
@@ -142,16 +148,21 @@ def _grey_if_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[..., :1])
 
 
+def long_enough(frames: int, reading: VideoReading) -> list[Issue]:
+    """The issue of a video that has fewer frames than are asked for, as read or at another rate."""
+    if frames >= reading.least_frames:
+        return []
+    text = f"{frames} frames, {reading.least_frames} are asked for"
+    return [Issue("short_video", "error", "", frames, reading.least_frames, text)]
+
+
 def _looked_at(pixels: NDArray[np.uint8], reading: VideoReading) -> list[Issue]:
     """Checks that every video must pass, whatever it came from."""
     frames = len(pixels)
     if frames == 1:
         text = "1 frame: a still where a clip is needed; leave stills out, or export the loop"
         raise bad("single_frame", text, count=1, total=reading.least_frames)
-    issues = []
-    if frames < reading.least_frames:
-        text = f"{frames} frames, {reading.least_frames} are asked for"
-        issues.append(Issue("short_video", "error", "", frames, reading.least_frames, text))
+    issues = long_enough(frames, reading)
     low, high = pixels[0].copy(), pixels[0].copy()
     for frame in pixels[1:]:
         np.minimum(low, frame, out=low)
