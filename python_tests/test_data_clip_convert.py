@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -210,7 +211,7 @@ def test_labels_meet_studies(folder, tmp_path):
         assert table["patient_id"][f"{UID}.0"] == (
             pseudonym("0042", "s") if reading.pseudonyms else "0042"
         )
-        assert "Accession" not in table
+        assert {"Accession", "MRN"}.isdisjoint(table)  # ids are where they belong, and nowhere else
         assert outcome.joined[0].matched == 3
         assert outcome.joined[0].unused == ("9.9.9",)
     raw = (tmp_path / "0" / "manifest.parquet").read_bytes()
@@ -234,6 +235,53 @@ def test_patients_of_a_table_are_those_of_the_files(folder, tmp_path):
         [folder / "0X1.avi"], tmp_path / "f", PLAN, labels=labels, workers=0
     ).manifest
     assert films[["patient_id", "study_id"]].iloc[0].tolist() == ["7", "3"]  # nothing to hide
+
+
+def test_ids_of_the_hospital_do_not_stand_beside_their_pseudonyms(folder, tmp_path):
+    header = ["file", "MRN", "UID", "lvh"]
+    labels = table_of(tmp_path / "t.csv", header, [[f"{UID}.0", "MRN0042", f"{UID}.10", 1]])
+    words = {"id_column": "file", "patient_column": "MRN", "study_column": "UID"}
+    convert_clips([folder], tmp_path / "s", PLAN, labels=labels, workers=0, **words)
+    table = manifest_of(tmp_path / "s")
+    row = table.loc[f"{UID}.0"]
+    assert row["patient_id"] == pseudonym("MRN0042", "")
+    assert row["study_id"] == pseudonym(f"{UID}.10", "")
+    assert {"MRN", "UID"}.isdisjoint(table)
+    assert not table.astype(str).isin(["MRN0042", f"{UID}.10"]).any(axis=None)
+
+
+def test_too_few_frames_at_another_rate_are_a_short_video(tmp_path):
+    """Ten frames at 40/s are three at 10/s, and one at 1/s."""
+    folder = tmp_path / "v"
+    folder.mkdir()
+    write_dicom(folder / "a.dcm", loop(0, 10), patient="1", study="2", fps=40.0)
+    for fps, least, frames in ((10, 2, 3), (10, 4, 0), (1, 2, 0)):
+        store = tmp_path / f"{fps}-{least}"
+        plan = ClipPlan(fit=ClipFit(size=16, fps=fps), reading=VideoReading(least_frames=least))
+        table = convert_clips([folder], store, plan, workers=0).manifest
+        assert table["frames"].tolist() == [frames] * (frames > 0)
+        rejected = pd.read_csv(store / "rejected.csv")
+        assert rejected["issue"].tolist() == ["short_video"] * (not frames)
+
+
+def test_a_package_that_is_not_there_ends_the_run_and_blames_no_file(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ModuleNotFoundError, match="av"):
+        convert_clips([folder], tmp_path / "s", PLAN, workers=0)
+    monkeypatch.undo()
+    outcome = convert_clips([folder], tmp_path / "s", PLAN, workers=0)  # goes on once it is there
+    assert not outcome.was_finished
+    assert len(outcome.manifest) == 9
+
+
+def test_a_store_in_a_folder_of_videos_is_none_of_them(tmp_path):
+    folder = tmp_path / "v"
+    folder.mkdir()
+    np.save(folder / "a.npy", loop(0, 10))
+    for finished in (False, True):
+        outcome = convert_clips([folder], folder / "out" / "store", PLAN, workers=0)
+        assert outcome.was_finished == finished
+        assert outcome.manifest["source"].tolist() == ["v/a.npy"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from ecgfast.data.records import BadRecord, DataError, bad, identifier
 from ecgfast.data.sector import fit_video
 from ecgfast.data.sources import Item
 from ecgfast.data.store_format import CLIP_COLUMNS
-from ecgfast.data.videos import VideoReading, find_videos, read_video
+from ecgfast.data.videos import VideoReading, find_videos, long_enough, read_video
 
 CHUNK = 4  # videos that a worker gets at a time
 PAYS = 24  # videos that take longer than starting a process
@@ -59,6 +59,9 @@ class ClipPlan:
             if rejecting:
                 return Ready(item, None, issues=tuple(rejecting))
             frames, row, noticed = fit_video(video, self.fit)
+            noticed += long_enough(len(frames), self.reading)
+        except ModuleNotFoundError:  # no fault of the file; the command says what to install
+            raise
         except BadRecord as error:
             return Ready(item, None, issues=(error.issue,))
         except Exception as error:  # whatever a strange file brings about must not end the run
@@ -82,6 +85,8 @@ class ClipLabelling(Labelling):
         pattern: A regular expression whose first group, found in the file's name, is the id.
         reading: How the files were read.
         by_study: The column of the tables that names studies, if rows are of these.
+        ids: Columns that were copied into patient_id and study_id: ids as the hospital has them,
+            which shall not stand beside their pseudonyms.
     """
 
     reserved: Collection[str] = (RESERVED | set(CLIP_COLUMNS)) - {*IDS, "view"}
@@ -93,9 +98,11 @@ class ClipLabelling(Labelling):
         pattern: str,
         reading: VideoReading,
         by_study: str = "",
+        ids: Collection[str] = (),
     ) -> None:
         super().__init__(items, tables, pattern)
         self.reading, self.by_study = reading, by_study
+        self.copied = set(ids) - set(IDS)
         for item in items:  # tables of videos often name files with their suffix
             self.keys[item.record_id] += [item.path, item.path.rpartition("/")[2]]
 
@@ -113,14 +120,15 @@ class ClipLabelling(Labelling):
             plain = identifier(value)
             return pseudonym(plain, self.reading.salt) if hidden else plain
 
-        frame = table.frame.copy()
+        frame, copied = table.frame.copy(), self.copied
         if self.by_study:  # the manifest has the studies
             keys = [[str(value), name(value)] for value in frame[self.by_study]]
-            frame = frame.drop(columns=list({self.by_study, "study_id"} & set(frame.columns)))
+            copied = copied | {self.by_study, "study_id"}
         else:
             keys = [[] for _ in range(len(frame))]
             for key, row in table.by_key.items():
                 keys[row].append(key)
+        frame = frame.drop(columns=list(copied & set(frame.columns)))
         for column in frame.columns.intersection(IDS):
             frame[column] = frame[column].map(name)
         return LabelTable(table.name, frame, keys, table.within)
@@ -174,7 +182,8 @@ def convert_clips(
     if labels:
         table = read_table(Path(labels), id_column, male=sex_male, patient_column=patient_column)
         tables.append(_with_studies(table, study_column))
-    labelling = ClipLabelling(items, tables, id_pattern, plan.reading, by_study)
+    named = {patient_column, study_column} - {""}
+    labelling = ClipLabelling(items, tables, id_pattern, plan.reading, by_study, named)
     made_by = {
         "command": "convert",
         "sources": [root.name for root in roots],
