@@ -97,10 +97,11 @@ def run(words: Namespace) -> None:
         if total > MOST_ERRORS:
             print(f"  ... {total - MOST_ERRORS} more: {about['not_read']}")
     if about["synthetic"]:
-        print("note     SYNTHETIC ECGs are in them, or in what the run has learned from")
+        print("note     SYNTHETIC records are in them, or in what the run has learned from")
     print(
         f"wrote    {words.out}/{{{embed.EMBEDDINGS},{embed.RECORDS},{embed.ABOUT}}} in {took:.1f} s"
     )
-    print(f"next     ecgfast retrieve {words.run} FILE --embeddings {words.out}")
+    query = "--record ID" if clip_of(model.contract.model) else "FILE"
+    print(f"next     ecgfast retrieve {words.run} {query} --embeddings {words.out}")
     if not about["records"]:
         raise Fail(3, "error[no_embedding] no record could be read; the reasons stand above")

@@ -47,7 +47,7 @@ def run(words: Namespace) -> None:
         import onnxscript  # noqa: F401
     model = load(words.run)
     if words.to == "onnx":
-        export.refuse_pages(model)
+        export.refuse_pictures(model)
     names = export.export_folder(model, out)
     print(f"wrote    {out}/{{{','.join(names)}}}")
     print(f'next     model = ecgfast.load("{out}"); model(ecg)["embedding"]')

@@ -258,7 +258,7 @@ def _print_head(facts: dict[str, Any], models: list[Any]) -> None:
     elif facts["no_interval"]:
         print(f"note     {facts['no_interval']}")
     if facts["synthetic"]:
-        print("note     learned from SYNTHETIC ECGs: these numbers say nothing about medicine")
+        print("note     learned from SYNTHETIC data: these numbers say nothing about medicine")
 
 
 def doubts(interval: dict[str, Any]) -> list[str]:

@@ -120,7 +120,7 @@ def run(words: Namespace) -> None:
         _plot(words, model, query, found, table, source, shown)
         print(f"wrote    {words.plot}")
     if synthetic:
-        print("note     SYNTHETIC ECGs: these neighbours say nothing about medicine")
+        print("note     SYNTHETIC data: these neighbours say nothing about medicine")
     took = time.perf_counter() - started
     print(f"searched {found.searched} records ({words.metric}) in {took:.1f} s")
     if not len(found.rows):

@@ -142,8 +142,9 @@ class _Rows:
 def _open(store: str, splits: Sequence[str], patients: int) -> tuple[Source, Signal]:
     paths = [store] if store else []
     source = open_source(paths, splits, signal=Signal(fs=500.0), patients=patients)
-    if source.pages:
-        raise DataError(f"error[biomarkers] {store} holds pages: biomarkers are of signals in mV")
+    if not source.signals:
+        what = "pages" if source.pages else "videos"
+        raise DataError(f"error[biomarkers] {store} holds {what}: biomarkers are of signals in mV")
     signal = next(iter(source.signals.values()))
     if signal.stored_recipe:
         raise DataError(

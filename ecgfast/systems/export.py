@@ -18,6 +18,7 @@ from torch import Tensor
 
 import ecgfast
 from ecgfast.data.source import Source, open_source
+from ecgfast.models.clip_encoder import ClipEncoder
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.systems.model import Model, Network, configured, load
 from ecgfast.systems.parts import check_source, describe, prepared
@@ -68,7 +69,7 @@ def export_onnx(model: Model, out: str | Path) -> Path:
     """
     import onnx
 
-    refuse_pages(model)
+    refuse_pictures(model)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     network = _network(model.folder)
@@ -110,12 +111,18 @@ def export_onnx(model: Model, out: str | Path) -> Path:
     return path
 
 
-def refuse_pages(model: Model) -> None:
-    """An ONNX file cannot draw pages.
+def refuse_pictures(model: Model) -> None:
+    """An ONNX file cannot draw pages, nor scale clips.
 
     Raises:
         RunError: The model does.
     """
+    if isinstance(model.network.encoder, ClipEncoder):
+        raise RunError(
+            f"error[export] {model.folder} scales clips of videos, for which ONNX has no operator: "
+            "take --to safetensors, which ecgfast.load opens",
+            code=2,
+        )
     if isinstance(model.network.encoder, PageEncoder):
         raise RunError(
             f"error[export] {model.folder} draws its records as pages, for which ONNX has no "

@@ -26,7 +26,8 @@ Metric = Literal["cosine", "euclidean"]
 BLOCK = 16_384  # rows at a time
 EMBED_FIRST = (
     "the run's encoder sees clips of echocardiograms, and retrieve reads signals: embed the videos "
-    "(ecgfast embed RUN STORE), then search these: --embeddings FOLDER --record ID"
+    "(ecgfast embed RUN --store STORE --out FOLDER), then search these: --embeddings FOLDER "
+    "--record ID"
 )
 
 
@@ -161,8 +162,11 @@ def query_of_file(model: Model, path: str, plan: Plan) -> Query:
     """One file as a query.
 
     Raises:
+        ContractError: The run takes videos.
         DataError: It cannot be read, or holds several records.
     """
+    if clip_of(model.contract.model) is not None:
+        raise ContractError(f"error[contract] {EMBED_FIRST}")
     plan = plan_for(model.signal, plan)
     found = find_files([path], plan.reading)
     if found.failures:
