@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgfast.eval.studies import by_study
+from ecgfast.eval.studies import by_study, whose
 
 ROWS = st.lists(
     st.tuples(
@@ -74,3 +74,12 @@ def test_labels_that_differ_within_a_study_are_refused():
         by_study(columns | {"label": np.array([0.0, 1.0, 1.0])})
     nothing_known = by_study(columns | {"label": np.array([np.nan, np.nan, 1.0])})
     assert np.isnan(nothing_known["label"][0])
+
+
+def test_whom_nobody_knows_is_told_by_the_study():
+    columns = _columns([("p", "s", 0.0), ("", "s", 0.0), ("None", "s", 0.0), ("", "", 0.0)])
+    assert whose(columns, videos=True).tolist() == ["p", "study s", "study s", "record v3"]
+    alone = ["p", "record v1", "record v2", "record v3"]
+    assert whose(columns, videos=False).tolist() == alone
+    del columns["study_id"]
+    assert whose(columns, videos=True).tolist() == alone

@@ -131,7 +131,7 @@ def run(words: Namespace) -> None:
         load_contract(folder)  # before work is done
     try:
         chosen = None if words.subgroups is None else tuple(map(parse, words.subgroups))
-        known = columns_of(stores_of(words.run[0], words.store))
+        known = columns_of(stores_of(words.run[0], words.store), words.run[0])
         order = "" if words.order == "auto" else words.order
         asked = [cut.column for cuts in chosen or () for cut in cuts]
         _refuse_unknown([*asked, *words.keep, *filter(None, [order])], known)

@@ -13,6 +13,35 @@ ANY = ("trained_on", "pretrained_on")
 UNKNOWN = ("", "None", "nan", "<NA>")
 
 
+def whose(found: Mapping[str, NDArray[Any]], *, videos: bool) -> NDArray[np.str_]:
+    """The patient of each record, whom a bootstrap draws or leaves as a whole.
+
+    A record of nobody known is a patient of its own; the videos of a study are one patient's, also
+    of one whom nobody knows.
+
+    Args:
+        found: Columns ``(N,)``: record_id, patient_id, and study_id if there is one.
+        videos: Whether the records are videos, or their studies.
+
+    Example:
+        >>> whose(
+        ...     {
+        ...         "record_id": np.array(["a", "b", "c"]),
+        ...         "patient_id": np.array(["", "", "p"]),
+        ...         "study_id": np.array(["s", "s", "t"]),
+        ...     },
+        ...     videos=True,
+        ... ).tolist()
+        ['study s', 'study s', 'p']
+    """
+    patient = np.asarray(found["patient_id"]).astype(str)
+    own = np.char.add("record ", np.asarray(found["record_id"]).astype(str))
+    if videos and "study_id" in found:
+        study = np.asarray(found["study_id"]).astype(str)
+        own = np.where(np.isin(study, UNKNOWN), own, np.char.add("study ", study))
+    return np.where(np.isin(patient, UNKNOWN), own, patient)
+
+
 def by_study(
     found: Mapping[str, NDArray[Any]], label: NDArray[Any] | None = None
 ) -> dict[str, NDArray[Any]]:
@@ -104,5 +133,5 @@ def _expect_one(
         raise ValueError(
             f"error[study_label] {len(np.unique(code[differ]))} of {len(first)} studies have "
             f"videos with different labels (first: study {study[at]}, video {names[at]}): a label "
-            "is of a study; mend the table of labels, or score videos (--by video)"
+            "is of a study; mend the table of labels, or score videos (--by record)"
         )

@@ -67,7 +67,7 @@ def evaluate(asked: Asked) -> tuple[Facts, Found]:
             "leave --horizons out"
         )
     stores = stores_of(asked.runs[0], asked.stores)
-    known = columns_of(stores)
+    known = columns_of(stores, asked.runs[0])
     order = asked.order or next((name for name in ORDERS if name in known), "")
     found = predict_part(asked, asked.runs, stores, asked.split, order)
     refuse_seen(found, asked.split)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgfast.data.records import DataError
+from ecgfast.eval.studies import whose
 from ecgfast.systems.model import Model, configured, weights_of
 from ecgfast.systems.predict import predict_ensemble
 from ecgfast.train.checkpoint import write_at_once
@@ -155,17 +156,17 @@ def calibrate(
         splits=(split,),
         patients=int(data.get("patients") or 400),
         workers=workers,
+        extra=("study_id",),
     )
     seen = found["trained_on"]
-    names, ids = found["record_id"], found["patient_id"]
+    names = found["record_id"]
     if seen.any():
         raise DataError(
             f"error[contamination] {int(seen.sum())} of {len(seen)} records of part {split} were "
             f"trained on (first: {names[seen.argmax()]}): errors on them are too small. Take "
             "a part that no training saw"
         )
-    nobody = np.isin(ids, ("", "None", "nan"))
-    patient = np.where(nobody, np.char.add("record ", names), np.char.add("patient ", ids))
+    patient = whose(found, videos=first.contract.clips is not None)
     width, count = half_width(
         found["score"].astype(np.float64) - found["label"],
         patient.tolist(),

@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgfast.data.clips import FPS
 from ecgfast.data.records import DataError
 from ecgfast.data.stores import open_store
 from ecgfast.data.synthetic import KNOWN
+from ecgfast.data.synthetic_echo_patients import echo_table
 from ecgfast.eval import threshold_at_sensitivity
-from ecgfast.eval.studies import by_study
+from ecgfast.eval.studies import by_study, whose
 from ecgfast.eval.subgroups import Cut
 from ecgfast.systems.model import configured
 from ecgfast.systems.predict import EXTRA, predict_ensemble
@@ -80,8 +82,10 @@ def stores_of(run: str, named: Sequence[str]) -> list[str]:
     return list(named) or [str(p) for p in configured(run).get("data", {}).get("paths") or ()]
 
 
-def columns_of(stores: Sequence[str]) -> list[str]:
-    """Columns that all stores have; without stores those of the SYNTHETIC cohort."""
+def columns_of(stores: Sequence[str], run: str) -> list[str]:
+    """Columns that all stores have; without stores those of the SYNTHETIC cohort of a run."""
+    if not stores and load_contract(run).clips is not None:
+        return [*echo_table(1, fps=FPS, seed=0)[0], "frames"]
     if not stores:
         return ["record_id", "patient_id", *KNOWN, "split"]
     first, *others = [list(open_store(path).manifest.columns) for path in stores]
@@ -108,10 +112,8 @@ def predict_part(
         extra=tuple(dict.fromkeys([*EXTRA, STUDY, *cut, *asked.keep, *([order] if order else [])])),
     )
     found = _by(asked, runs, found)
-    patient = np.asarray(found["patient_id"]).astype(str)
-    unknown = np.isin(patient, ("", "None", "nan"))
-    own = np.char.add("record ", np.asarray(found["record_id"]).astype(str))
-    return found | {"patient_id": np.where(unknown, own, patient)}
+    videos = load_contract(runs[0]).clips is not None
+    return found | {"patient_id": whose(found, videos=videos)}
 
 
 def _by(asked: Asked, runs: Sequence[str], found: Found) -> Found:
