@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,9 +19,9 @@ from ecgfast.data.synthetic_echo import write_echo_cohort
 from ecgfast.data.tables import read_table
 from ecgfast.eval.studies import by_study
 from ecgfast.systems.embed import open_embeddings
-from ecgfast.systems.model import load
+from ecgfast.systems.model import load, load_ensemble
 from ecgfast.systems.predict import predict
-from ecgfast.systems.scored import Asked, predict_part
+from ecgfast.systems.scored import Asked, columns_of, predict_part
 from ecgfast.systems.windows import fit_of_net, of_windows
 from ecgfast.train.contract import ContractError
 
@@ -94,6 +95,21 @@ def test_evaluate_scores_studies(store, run):
     assert len(read_table(out / "predictions.parquet")["score"]) == len(videos["score"])
 
 
+def test_the_synthetic_cohort_of_videos_has_columns_of_its_own(tmp_path):
+    out = str(tmp_path / "lvef")
+    words = ["--label", "lvef", "--task", "regression", "--signal.band", "null", "--fit.out", out]
+    main(["finetune", *NET, *FEW, *words, "--data.patients", "30"])
+    main(["evaluate", out, "--bootstrap", "20", "--keep", "wall_mm", "--subgroups", "lvh"])
+    table = read_table(tmp_path / "lvef" / "evaluation-test" / "predictions.parquet")
+    facts = json.loads((tmp_path / "lvef" / "evaluation-test" / "metrics.json").read_text())
+    assert {"wall_mm", "lvh"} <= set(table)
+    assert facts["by"] == "study"
+    columns = columns_of((), out)
+    made = open_source((), ("all",), signal=Signal(), patients=1, clips=ClipFit(size=SIZE))
+    assert set(made.table) == set(columns)
+    assert "visit" not in columns
+
+
 def test_the_report_shows_moving_clips(run):
     main(["evaluate", str(run), "--bootstrap", "20"])
     main(["report", str(run), "--examples", "1"])
@@ -105,8 +121,9 @@ def test_the_report_shows_moving_clips(run):
     assert "SYNTHETIC" in page
 
 
-def test_embed_keeps_studies(store, run, tmp_path):
+def test_embed_keeps_studies(store, run, tmp_path, capsys):
     main(["embed", str(run), "--store", str(store), "--out", str(tmp_path / "e")])
+    assert f"ecgfast retrieve {run} --record ID --embeddings" in capsys.readouterr().out
     found = open_embeddings(tmp_path / "e", load(run))
     assert {"study_id", "view", "lvh"} <= set(found.table)
     source = open_source([str(store)], ("all", "test"), signal=Signal(), patients=1)
@@ -114,6 +131,13 @@ def test_embed_keeps_studies(store, run, tmp_path):
     assert np.isfinite(found.rows).all()
     with_scores = predict(run, store, splits=("all", "test"))
     np.testing.assert_allclose(found.rows, with_scores["embedding"], rtol=1e-4, atol=1e-6)
+    search = ["retrieve", str(run), "--embeddings", str(tmp_path / "e")]
+    main([*search, "--record", str(found.table["record_id"][0])])
+    assert "SYNTHETIC data" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        main([*search[:2], "x.avi", *search[2:]])
+    assert left.value.code == 3
+    assert "--embeddings FOLDER --record ID" in capsys.readouterr().err
 
 
 def test_predict_scores_every_video_of_a_store(store, run, tmp_path, capsys):
@@ -148,13 +172,18 @@ def test_a_run_repeats_to_the_last_bit(store, run, tmp_path):
         assert (run / name).read_bytes() == (again / name).read_bytes()
 
 
-def test_longer_clips_begin_from_the_encoder_of_shorter_ones(store, run, tmp_path):
-    out = tmp_path / "longer"
-    longer = ["--clip.frames", "6", "--clip.step", "1"]
+@pytest.fixture(scope="module")
+def longer(store, run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "longer"
+    clips = ["--clip.frames", "6", "--clip.step", "1"]
     anew = ["--draw", "anew", "--clip_views.pad", "2"]
     data = ["--data.paths", f"[{store}]", "--fit.out", str(out)]
-    main(["finetune", "--init", str(run), *longer, *anew, *TASK[:6], *FEW, *data])
-    arguments = load(out).contract.model["arguments"]
+    main(["finetune", "--init", str(run), *clips, *anew, *TASK[:6], *FEW, *data])
+    return out
+
+
+def test_longer_clips_begin_from_the_encoder_of_shorter_ones(longer):
+    arguments = load(longer).contract.model["arguments"]
     assert (arguments["frames"], arguments["step"], arguments["width"]) == (6, 1, 2)
 
 
@@ -184,6 +213,55 @@ def test_clips_of_another_shape_are_refused(run):
             model(torch.zeros(shape, dtype=torch.uint8))
 
 
+def test_floats_would_be_taken_as_scaled_and_are_refused(run):
+    with pytest.raises(ValueError, match=r"clips must be uint8, .* got torch.float32"):
+        load(run)(torch.zeros(2, 1, FRAMES, SIZE, SIZE))
+
+
+def test_runs_that_see_other_clips_are_no_ensemble(store, run, longer, capsys):
+    with pytest.raises(ContractError, match=r"other clips.*: 6 frames, 1 apart.*; 4 frames, 2"):
+        load_ensemble([run, longer])
+    with pytest.raises(SystemExit) as left:
+        main(["predict", str(run), str(store), "--ensemble", str(longer)])
+    assert left.value.code == 3
+    assert "see other clips" in capsys.readouterr().err
+
+
+def test_videos_of_a_study_are_one_patients_whom_nobody_knows(store, run, tmp_path):
+    other = tmp_path / "store"
+    shutil.copytree(store, other)
+    table = pd.read_parquet(other / "manifest.parquet")
+    table["patient_id"] = ""
+    table.to_parquet(other / "manifest.parquet")
+    studies = np.unique(table["study_id"][table["split"] == "test"])
+    for by in ("record", "study"):
+        found = predict_part(Asked(runs=(str(run),), by=by), [str(run)], [str(other)], "test")
+        assert len(np.unique(found["patient_id"])) == len(studies)
+    assert len(found["score"]) == len(studies) < (table["split"] == "test").sum()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["export", "RUN", "--to", "onnx", "--out", "OUT"], 2, "take --to safetensors"),
+        (["biomarkers", "STORE", "--out", "OUT"], 3, "holds videos: biomarkers are of"),
+        (["retrieve", "RUN", "--record", "x"], 3, "embed RUN --store STORE --out FOLDER"),
+        (["calibrate", "RUN"], 3, "intervals are of a regression"),
+        (["neighbours", "STORE", "--out", "OUT"], 3, "holds videos"),
+        (["pretrain", "simclr", "--data.paths", "[STORE]", "--fit.out", "OUT"], 3, "holds videos"),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)
+def test_commands_that_are_not_for_videos_say_so(store, run, tmp_path, capsys, words, code, told):
+    names = {"RUN": str(run), "STORE": str(store), "OUT": str(tmp_path / "out")}
+    for name, path in names.items():
+        words = [word.replace(name, path) if name in word else word for word in words]
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == code
+    assert told in capsys.readouterr().err
+
+
 def test_signals_and_clips_do_not_meet(store, run, tmp_path, capsys):
     with pytest.raises(ContractError, match="holds no videos"):
         predict(run, _signals(tmp_path / "ecg"), label="lvef")
@@ -200,8 +278,6 @@ def _signals(path):
 
 
 def test_studies_of_two_labels_are_refused(store, run, tmp_path):
-    import pandas as pd
-
     other = tmp_path / "store"
     shutil.copytree(store, other)
     table = pd.read_parquet(other / "manifest.parquet")
@@ -211,7 +287,7 @@ def test_studies_of_two_labels_are_refused(store, run, tmp_path):
     videos = predict(run, other, extra=("study_id",))
     with pytest.raises(ValueError, match=r"1 of .* studies have videos with different labels"):
         by_study(videos)
-    with pytest.raises(DataError, match="study_label"):
+    with pytest.raises(DataError, match=r"study_label.* score videos \(--by record\)"):
         predict_part(Asked(runs=(str(run),)), [str(run)], [str(other)], "test")
 
 

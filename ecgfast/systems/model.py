@@ -123,7 +123,7 @@ class Model(nn.Module):
             ``(N,)``, then maybe with ``survival`` ``(N, K)`` at the contract's edges. float32.
 
         Raises:
-            ValueError: Another shape than the contract's.
+            ValueError: Another shape than the contract's, or clips that are not uint8.
         """
         place = next(self.network.parameters()).device
         if isinstance(ecg, np.ndarray) and not ecg.flags.writeable:
@@ -156,6 +156,8 @@ class Model(nn.Module):
             raise ValueError(
                 f"ecg must be (N, L, T), got {tuple(videos.shape)}: the encoder takes no clips"
             )
+        if videos.dtype != torch.uint8:  # which the encoder would take as scaled already
+            raise ValueError(f"clips must be uint8, levels from 0 to 255, got {videos.dtype}")
         size, frames = encoder.size, encoder.frames
         channels = (1, 3) if encoder.grey else (3,)
         fits = videos.dim() == 5 and videos.shape[1] in channels and videos.shape[2] > 0

@@ -18,13 +18,14 @@ from ecgfast.data.source import open_source
 from ecgfast.methods.finetune import Finetune
 from ecgfast.models.page_encoder import PageEncoder
 from ecgfast.ops import layout_named
+from ecgfast.systems.clips import clip_of
 from ecgfast.systems.finetune import Loaded, load_run
 from ecgfast.systems.pages import page_of
 from ecgfast.systems.parts import check_source, describe
-from ecgfast.systems.windows import COUNT, of_windows, windowed
+from ecgfast.systems.windows import COUNT, of_windows, windowed, windows_of
 from ecgfast.train.batches import seed_draws
 from ecgfast.train.checkpoint import load_contract
-from ecgfast.train.contract import ContractError
+from ecgfast.train.contract import Contract, ContractError
 
 EXTRA = ("sex", "age")  # told along where the manifest has them
 MOST_VIDEOS = 16  # at a time: each is several clips
@@ -209,11 +210,23 @@ def check_together(runs: Sequence[str | Path]) -> None:
                 f"error[ensemble] {run} and {runs[0]} see other pages, or one of them none: "
                 f"{describe(contract)}; {describe(first)}"
             )
+        if _clips(contract) != _clips(first):  # videos are cut once for all of them
+            raise ContractError(
+                f"error[ensemble] {run} and {runs[0]} see other clips, or one of them none: "
+                f"{_clips(contract)}; {_clips(first)}"
+            )
         if contract.signal != first.signal:
             raise ContractError(
                 f"error[ensemble] {run} differs from {runs[0]} in its signal: "
                 f"{describe(contract)} and {describe(first)}"
             )
+
+
+def _clips(contract: Contract) -> str:
+    if clip_of(contract.model) is None:
+        return "no clips"
+    windows = windows_of(contract)
+    return f"{windows.frames} frames, {windows.step} apart, {describe(contract)}"
 
 
 def _draw_in(layout: str, loaded: Loaded, run: str | Path) -> None:
