@@ -176,11 +176,15 @@ def test_a_store_json_is_not_believed(tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("row", 4), ("row", -1), ("frames", 99), ("shard", 7)]
+    ("column", "value"),
+    [
+        *(("row", 4), ("row", -1), ("frames", 99), ("shard", 7)),
+        *(("frames", 0), ("frames", -2), ("frames", 2**50), ("frames", "x")),
+    ],
 )
 def test_a_manifest_is_not_believed(tmp_path, column, value):
     store = clip_store(tmp_path / "s", [3, 4])
-    store.manifest.loc[1, column] = value
+    store.manifest[column] = [value, value]
     store.manifest.to_parquet(tmp_path / "s" / "manifest.parquet")
     with pytest.raises((DataError, IndexError), match="corrupt_store"):
         ClipStore.open(tmp_path / "s").frames(1)

@@ -172,10 +172,16 @@ class ClipStore(ShardStore):
     def __init__(self, path: Path, about: dict[str, Any], manifest: pd.DataFrame) -> None:
         try:
             self.fit = ClipFit.from_plain(about["contract"])
+            super().__init__(path, about, manifest, self.fit.shape)
+            self.lengths = manifest["frames"].to_numpy(np.int64)
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"error[corrupt_store] {path}/store.json: {error}") from None
-        super().__init__(path, about, manifest, self.fit.shape)
-        self.lengths = manifest["frames"].to_numpy(np.int64)
+            raise DataError(f"error[corrupt_store] {path}: {str(error)[:200]}") from None
+        wrong = (self.lengths < 1) | (self.lengths >= MOST_FRAMES)
+        if wrong.any():  # before memory is taken for them
+            raise DataError(
+                f"error[corrupt_store] {path}/manifest.parquet: {int(wrong.sum())} of {len(wrong)} "
+                f"videos have less than 1 or more than {MOST_FRAMES - 1} frames"
+            )
 
     @classmethod
     def open(cls, path: str | Path) -> ClipStore:
