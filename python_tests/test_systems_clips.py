@@ -246,6 +246,11 @@ def test_videos_of_a_study_are_one_patients_whom_nobody_knows(store, run, tmp_pa
         (["export", "RUN", "--to", "onnx", "--out", "OUT"], 2, "take --to safetensors"),
         (["biomarkers", "STORE", "--out", "OUT"], 3, "holds videos: biomarkers are of"),
         (["retrieve", "RUN", "--record", "x"], 3, "embed RUN --store STORE --out FOLDER"),
+        (
+            ["labeleff", *NET, "--label", "lvh", "--data.paths", "[STORE]", "--out", "OUT"],
+            2,
+            "dtw-knn compares signals",  # of the usual starts
+        ),
         (["calibrate", "RUN"], 3, "intervals are of a regression"),
         (["neighbours", "STORE", "--out", "OUT"], 3, "holds videos"),
         (["pretrain", "simclr", "--data.paths", "[STORE]", "--fit.out", "OUT"], 3, "holds videos"),

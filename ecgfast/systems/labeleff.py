@@ -108,6 +108,12 @@ def sweep(config: Config, say: Callable[[str], None] = print) -> Sweep:
             check_source(source, signal, chosen=True, model=_asked(config))
         for contract in contracts.values():
             check_source(source, contract.signal, model=contract.model)
+    if not cohort.train.signals and (voting := [s.name for s in starts if s.distance is not None]):
+        raise RunError(
+            f"error[init] {', '.join(voting)} compares signals, and the records are "
+            f"{'videos' if cohort.train.clips else 'pages'}: name others (--init random@full)",
+            code=2,
+        )
     notes = _judge(contracts, runs, cohort)
     network = network_of(config, contracts, cohort.train)
 
