@@ -42,6 +42,17 @@ def test_all_frames_come_back(store):
     assert store.manifest["spacing_mm"].isna().all()  # nobody said
 
 
+def test_memory_that_is_filled_again_changes_nothing_that_was_added(tmp_path):
+    writer, memory = ClipWriter(tmp_path / "store", FIT), np.empty_like(video(0, 5))
+    for n in range(3):
+        memory[:] = video(n, 5)
+        writer.add(memory, record_id=f"v{n}")
+    writer.close()
+    store = ClipStore.open(tmp_path / "store")
+    for n in range(3):
+        np.testing.assert_array_equal(store.frames(n), video(n, 5))
+
+
 def test_a_video_lies_whole_in_one_shard(store):
     """A shard ends with the video that fills it: 9 + 4 + 1 + 12, then 7 + 3 + 20, then 5."""
     assert store.manifest["shard"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2]

@@ -340,7 +340,8 @@ def test_what_is_burnt_in_lies_around_the_fan_and_the_sector_takes_it_away():
 # the store
 
 
-def test_a_store_holds_the_cohort(tmp_path):
+def test_a_store_holds_the_cohort(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic_echo, "TOGETHER", 4)  # many times fewer than fill a shard
     manifest = write_echo_cohort(tmp_path / "store", 6, size=32, frames=5, seed=2)
     videos, table = make_echo_cohort(6, size=32, frames=5, seed=2)
     store = ClipStore.open(tmp_path / "store")

@@ -126,7 +126,7 @@ class ShardWriter:
             issues.append(issue)
         self.hashes.setdefault(sha, record_id)
         row_of_shard = self._rows
-        self._steps.append(steps)
+        self._steps.append(steps.copy())  # the caller may fill the same memory again
         self._rows += len(steps) if self.several else 1
         self._part["issues"] += _issue_rows(record_id, source, issues)
         whole = {
