@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from ecgfast.models.clip_encoder import ClipEncoder
+from ecgfast.models.clip_encoder import ClipEncoder, with_motion
 from ecgfast.models.pretrained import load_pretrained
 
 SMALL = {"width": 4, "size": 32}
@@ -175,6 +175,47 @@ def test_an_encoder_in_grey_sees_no_colour(encoder):
     clip = (levels * (torch.rand(1, 1, 4, 32, 32) < 0.5)).to(torch.uint8)
     grey = torch.where(clip[:, :1] > 0, 124, 0).to(torch.uint8)  # 124.2 of ITU-R BT.601
     torch.testing.assert_close(encoder(clip), encoder(grey))
+
+
+def test_motion_is_what_differs_from_the_mean_over_time_as_strong_as_the_clip():
+    torch.manual_seed(6)
+    clips = torch.rand(3, 1, 4, 8, 8, dtype=torch.float64)
+    clips[1] = clips[1, :, :1] + 0.01 * torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    shown = with_motion(clips)
+    assert shown.shape == (3, 3, 4, 8, 8)
+    assert torch.equal(shown[:, 0], clips[:, 0])
+    assert torch.equal(shown[:, 1], shown[:, 2])
+    for clip, moves in zip(clips[:, 0].numpy(), shown[:, 1].numpy(), strict=True):
+        expected = clip - clip.mean(axis=0)
+        torch.testing.assert_close(
+            torch.from_numpy(moves), torch.from_numpy(expected * (clip.std() / expected.std()))
+        )
+    brighter = with_motion(3 * clips + 7)[:, 1]  # of the same strength as what is brighter
+    torch.testing.assert_close(brighter, 3 * shown[:, 1])
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 7])
+def test_what_stands_still_does_not_move(frames):
+    still = torch.rand(1, 1, 1, 16, 16).expand(2, 1, frames, 16, 16).clone()
+    still[1] = 0.3  # of one level
+    assert with_motion(still)[:, 1:].abs().max() < 1e-3  # and not its rounding
+    assert with_motion(torch.zeros(0, 1, frames, 16, 16)).shape == (0, 3, frames, 16, 16)
+
+
+def test_a_network_with_motion_sees_it_in_two_of_its_three_channels():
+    torch.manual_seed(7)
+    encoder = ClipEncoder(**SMALL, motion=True).eval()
+    colour = ClipEncoder(**SMALL, grey=False).eval()
+    colour.load_state_dict(encoder.state_dict())
+    clips = grey_clips()
+    scaled = encoder.scaled(clips)
+    torch.testing.assert_close(encoder(clips), colour(with_motion(scaled)))
+    torch.testing.assert_close(encoder(clips), encoder(scaled))  # bytes or floats
+    torch.testing.assert_close(encoder(clips), encoder(clips.expand(-1, 3, -1, -1, -1)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoder(clips).isfinite().all()
+    with pytest.raises(ValueError, match="motion takes two channels of grey clips"):
+        ClipEncoder(**SMALL, motion=True, grey=False)
 
 
 def test_clips_do_not_mix_in_use(encoder):

@@ -88,7 +88,7 @@ def test_synthetic_videos_are_pretrained_and_the_folder_is_a_checkpoint(tmp_path
     assert contract.model["class"] == "ClipEncoder"
     assert contract.model["arguments"] == {
         **{"net": "r3d_18", "width": 2, "size": 16, "grey": True, "frames": 3, "step": 2},
-        **{"scale": "min_max", "dropout": 0.0, "embedding_dim": 16},
+        **{"scale": "min_max", "motion": False, "dropout": 0.0, "embedding_dim": 16},
     }
     encoder = from_description(contract.model, ENCODERS)
     assert isinstance(encoder, ClipEncoder)
@@ -298,6 +298,8 @@ def test_stores_of_other_frames_and_of_signals_are_refused(store, tmp_path):
         ({"encoder": ClipNet(frames=7)}, "7 frames cannot be put in order, 2 to 6 can"),
         ({"encoder": ClipNet(frames=1)}, "1 frames cannot be put in order"),
         ({"encoder": ClipNet(net="none")}, "a network for clips, got none"),
+        ({"encoder": dict(motion=True, grey=False)}, "grey must be true and scale not kinetics"),
+        ({"encoder": dict(motion=True, scale="kinetics")}, "weights of Kinetics-400 know colours"),
         (
             {"pair": "video", "moment": "same", "order": 0.0, "views": ClipViews(pad=0, rotate=0)},
             "views draw nothing .* add --moment apart",
@@ -307,6 +309,8 @@ def test_stores_of_other_frames_and_of_signals_are_refused(store, tmp_path):
 )
 def test_settings_that_cannot_teach_are_refused(words, message):
     with pytest.raises(ValueError, match=message):
+        if isinstance(words.get("encoder"), dict):
+            ClipNet(**words["encoder"])
         config(**words)
 
 

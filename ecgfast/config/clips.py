@@ -80,6 +80,8 @@ class ClipNet:
         step: Frames from one frame of a clip to the next; 1 takes successive ones.
         scale: min_max brings each clip to [0, 1]; standard brings each to zero mean and unit SD;
             kinetics takes the mean and SD of Kinetics-400.
+        motion: Two of the three channels that a network is made for show what moves: grey clips
+            less their mean over time, as strong as the clip itself.
         dropout: Of the embedding.
         weights: File of weights to begin from, of Kinetics-400 say (.safetensors or .pth); empty
             draws them.
@@ -93,6 +95,7 @@ class ClipNet:
     frames: int = 4
     step: int = 1
     scale: Literal["min_max", "standard", "kinetics"] = "min_max"
+    motion: bool = False
     dropout: float = 0.0
     weights: str = ""
     least_match: float = 0.95
@@ -108,6 +111,11 @@ class ClipNet:
             raise ValueError(
                 f"width must be 1 to 1024 and dropout lie in [0, 1), got {self.width} and "
                 f"{self.dropout}"
+            )
+        if self.motion and (not self.grey or self.scale == "kinetics"):
+            raise ValueError(
+                "motion takes two channels of grey clips, and weights of Kinetics-400 know colours "
+                f"there: grey must be true and scale not kinetics, got {self.grey} and {self.scale}"
             )
         if not 0 < self.least_match <= 1:
             raise ValueError(f"least_match must lie in (0, 1], got {self.least_match}")

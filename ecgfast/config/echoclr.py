@@ -38,7 +38,7 @@ class Config:
     """
 
     data: Store = field(default_factory=lambda: Store(splits=("all",)))
-    encoder: ClipNet = field(default_factory=lambda: ClipNet(step=2))
+    encoder: ClipNet = field(default_factory=lambda: ClipNet(step=2, motion=True))
     views: ClipViews = field(default_factory=ClipViews)
     pair: Literal["study", "video", "both"] = "study"
     moment: Literal["apart", "same"] = "apart"

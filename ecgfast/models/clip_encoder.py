@@ -14,6 +14,7 @@ SCALES = ("min_max", "standard", "kinetics")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LEAST_SIDE, MOST_SIDE = 8, 1024  # pixels: a size may come from a file
 MOST_WIDTH, MOST_FRAMES = 1024, 1024
+MOST_GAIN = 1000.0
 
 
 class ClipEncoder(nn.Module):
@@ -30,6 +31,10 @@ class ClipEncoder(nn.Module):
     is repeated in three channels as published, or rather the stem's weights are summed, which is
     the same number for less work. Clips of uint8 are scaled first, see ``scale``.
 
+    With ``motion`` two of the three channels show what moves instead, see :func:`with_motion`: in
+    frames a fifth of a second apart all but little stands still, and the order of frames is then
+    not learned in many times the steps (docs/echo.md).
+
     Args:
         net: ``r3d_18``.
         width: Channels of the first stage; 64 is the published one.
@@ -41,6 +46,7 @@ class ClipEncoder(nn.Module):
         scale: ``min_max`` brings each clip to [0, 1], ``standard`` to zero mean and unit SD, and a
             clip of one level to 0; ``kinetics`` takes the mean and SD of Kinetics-400, of grey the
             means of those of the three colours.
+        motion: Two of the three channels show what moves; of grey clips alone.
         dropout: Of the embedding.
         embedding_dim: D; 0 and 8 width are all that it can be.
 
@@ -65,6 +71,7 @@ class ClipEncoder(nn.Module):
         frames: int = 4,
         step: int = 1,
         scale: Literal["min_max", "standard", "kinetics"] = "min_max",
+        motion: bool = False,
         dropout: float = 0.0,
         embedding_dim: int = 0,
     ) -> None:
@@ -85,7 +92,10 @@ class ClipEncoder(nn.Module):
             raise ValueError(f"frames and step must be 1 to {MOST_FRAMES}, got {frames} and {step}")
         if embedding_dim not in (0, 8 * width):
             raise ValueError(f"embedding_dim of width {width} is {8 * width}, got {embedding_dim}")
+        if motion and not grey:
+            raise ValueError("motion takes two channels of grey clips: grey must be true")
         self.size, self.grey, self.frames, self.step = size, grey, frames, step
+        self.motion = motion
         self.spec = ClipSpec(scale=scale)
         self.net = R3D18(width)
         self.embedding_dim = 8 * width
@@ -128,7 +138,8 @@ class ClipEncoder(nn.Module):
 
         Of 4 x 112 x 112 they are 1 x 7 x 7, of 16 x 112 x 112 they are 2 x 7 x 7.
         """
-        maps: Tensor = self.net(self.scaled(clips))
+        shown = self.scaled(clips)
+        maps: Tensor = self.net(with_motion(shown) if self.motion else shown)
         return maps
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -150,6 +161,33 @@ class ClipEncoder(nn.Module):
             TypeError: The dtype is another one.
         """
         return self.pooled(self.features(ecg))
+
+
+def with_motion(clips: Tensor) -> Tensor:
+    """Clips in one channel and what moves in them in two more.
+
+    What moves is the clip less its mean over time, brought to the SD of the clip, but no more than
+    a thousandfold: what stands still is 0, and not its rounding.
+
+    Args:
+        clips: ``(N, 1, F, H, W)``, floats.
+
+    Returns:
+        ``(N, 3, F, H, W)``.
+
+    Example:
+        >>> clip = torch.tensor([0.0, 1.0, 0.1, 1.0]).view(1, 1, 2, 1, 2)
+        >>> with_motion(clip)[0, 1, :, 0]  # the left pixel brightens a little, the right one not
+        tensor([[-0.6736,  0.0000],
+                [ 0.6736,  0.0000]])
+    """
+    each = (1, 2, 3, 4)
+    moves = clips - clips.mean(dim=2, keepdim=True)
+    sd = (clips - clips.mean(each, keepdim=True)).square().mean(each, keepdim=True).sqrt()
+    own = moves.square().mean(each, keepdim=True).sqrt()  # its mean is 0
+    gain = sd / torch.maximum(own, sd / MOST_GAIN).clamp(min=torch.finfo(clips.dtype).tiny)
+    moves = moves * gain
+    return torch.cat([clips, moves, moves], dim=1)
 
 
 class R3D18(nn.Module):
