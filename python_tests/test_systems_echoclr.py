@@ -288,6 +288,12 @@ def test_stores_of_other_frames_and_of_signals_are_refused(store, tmp_path):
         echoclr.build(config(data=Store(paths=(str(tmp_path / "ecg"),), splits=("all",))))
 
 
+@pytest.mark.parametrize("words", [{"grey": False}, {"scale": "kinetics"}])
+def test_motion_is_of_grey_clips_and_of_no_weights_that_know_colours(words):
+    with pytest.raises(ValueError, match="grey must be true and scale not kinetics"):
+        ClipNet(motion=True, **words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -298,8 +304,6 @@ def test_stores_of_other_frames_and_of_signals_are_refused(store, tmp_path):
         ({"encoder": ClipNet(frames=7)}, "7 frames cannot be put in order, 2 to 6 can"),
         ({"encoder": ClipNet(frames=1)}, "1 frames cannot be put in order"),
         ({"encoder": ClipNet(net="none")}, "a network for clips, got none"),
-        ({"encoder": dict(motion=True, grey=False)}, "grey must be true and scale not kinetics"),
-        ({"encoder": dict(motion=True, scale="kinetics")}, "weights of Kinetics-400 know colours"),
         (
             {"pair": "video", "moment": "same", "order": 0.0, "views": ClipViews(pad=0, rotate=0)},
             "views draw nothing .* add --moment apart",
@@ -309,8 +313,6 @@ def test_stores_of_other_frames_and_of_signals_are_refused(store, tmp_path):
 )
 def test_settings_that_cannot_teach_are_refused(words, message):
     with pytest.raises(ValueError, match=message):
-        if isinstance(words.get("encoder"), dict):
-            ClipNet(**words["encoder"])
         config(**words)
 
 
