@@ -179,6 +179,14 @@ def test_wrong_words_are_refused_and_leave_no_store(folder, tmp_path, capsys, wo
     assert not (tmp_path / "s").exists()
 
 
+def test_labels_of_nobody_are_no_success(folder, tmp_path, capsys):
+    (tmp_path / "others.csv").write_text("FileName,lvh\nx,1\ny,0\n")
+    words = ["--labels", tmp_path / "others.csv", "--id-column", "FileName", "--size", "24"]
+    told = said(capsys, "convert", "--modality", "echo", folder, tmp_path / "s", *words, code=3)
+    assert "error[labels] none of 2 rows of others.csv met a record" in told
+    assert "--id-column" in told
+
+
 def test_a_store_of_nothing_is_said_to_be_one(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in" / "still.npy", loop(0)[:1])

@@ -239,6 +239,14 @@ def _end(words: Namespace, outcome: Any, note: str = "") -> None:
         print(joined.line())
     if not len(outcome.manifest):
         raise Fail(3, "error[no_records] every record was rejected; see above")
+    lost = [joined for joined in outcome.joined if joined.rows and not joined.matched]
+    if lost:
+        raise Fail(
+            3,
+            f"error[labels] none of {lost[0].rows} rows of {lost[0].table} met a record, and "
+            f"{words.store} has no labels of it: see the first ids above, name the column of ids "
+            "with --id-column, and convert again with --overwrite",
+        )
     if note:
         print(f"note     {note}")
     scheme = " --scheme ptbxl" if "strat_fold" in outcome.manifest else ""

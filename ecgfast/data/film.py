@@ -25,7 +25,8 @@ class VideoReading:
     Attributes:
         least_frames: Shorter videos are rejected (short_video).
         pseudonyms: Ids of patients and studies in DICOM files become keyed hashes.
-        salt: The key: equal for what shall be joined, known to nobody else. It is never stored.
+        salt: The key: equal for what shall be joined, known to nobody else. Of it 8 digits of a
+            hash are stored, so that a run does not go on under another one.
         most_bytes: Larger files are not read.
         most_pixels: F x H x W beyond which nothing is decoded: 268 million are 370 frames of
             1016 x 708, 0.8 GB in colour.
