@@ -95,9 +95,18 @@ def test_inspect_says_what_a_video_is(folder, capsys):
     assert "DICOM, 12 frames of 128 x 96 pixels in grey, 40 frames/s" in told
     assert "77" not in told.replace(str(folder), "")  # nobody is named
     assert "error[single_frame]" in said(capsys, "inspect", folder / "still.npy", code=3)
-    assert "it holds 6 videos: ecgfast convert --modality echo" in said(
-        capsys, "inspect", folder, code=3
-    )
+
+
+def test_inspect_counts_the_videos_of_a_folder(folder, tmp_path, capsys):
+    told = said(capsys, "inspect", folder)
+    assert "6 videos" in told
+    assert "read     4 of 6" in told
+    for line in ("form           2  DICOM", "rate           2  40 frames/s", "1  single_frame"):
+        assert line in told
+    assert f"next     ecgfast convert --modality echo {folder} STORE" in told
+    assert "77" not in told.replace(str(folder), "")
+    (tmp_path / "none").mkdir()
+    assert "holds no" in said(capsys, "inspect", tmp_path / "none", code=3)
 
 
 def test_validate_reads_every_frame(store, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from jsonargparse import Namespace
 from ecgfast.cli.convert import reading, reading_options
 from ecgfast.cli.errors import Fail
 from ecgfast.cli.parser import Parser
+
+# a record's name, what is counted of it or None where it could not be read, and its issues
+Found = tuple[str, dict[str, str] | None, Iterable[Any]]
 
 
 def options(parser: Parser) -> None:
@@ -43,8 +47,10 @@ def run(words: Namespace) -> None:
     how = reading(words)
     try:
         items = find([path], how)
-    except DataError as error:
-        raise DataError(f"{error}{_or_videos(path)}") from None
+    except DataError:
+        if not path.is_dir() or not _films(path, words.limit):
+            raise
+        return
     if path.is_file() and len(items) == 1:
         _, ecg = next(iter(read(items, how)))
         if isinstance(ecg, Exception):
@@ -60,16 +66,37 @@ def _records(path: Path) -> int:
     return int(json.loads((path / "store.json").read_text())["made_by"].get("records", 0))
 
 
-def _or_videos(path: Path) -> str:
-    """What to do about a folder without records that has videos."""
-    from ecgfast.data.records import DataError
-    from ecgfast.data.videos import find_videos
+def _films(path: Path, limit: int) -> bool:
+    """Prints a summary of a folder of videos; whether it is one."""
+    from ecgfast.data.film import VideoReading
+    from ecgfast.data.records import BadRecord, DataError
+    from ecgfast.data.videos import find_videos, read_video
 
     try:
-        count = len(find_videos([path]))
+        items = find_videos([path])
     except DataError:
-        return ""
-    return f"; it holds {count} videos: ecgfast convert --modality echo {path} STORE"
+        return False
+
+    def found() -> Iterator[Found]:
+        for item in items[:limit]:
+            try:
+                video = read_video(Path(item.root), item.path, VideoReading())
+            except BadRecord as error:
+                yield item.record_id, None, [error.issue]
+                continue
+            frames, height, width, channels = video.pixels.shape
+            facts = {
+                "form": video.form,
+                "size": f"{width} x {height} in {'grey' if channels == 1 else 'colour'}",
+                "rate": f"{video.fps:.4g} frames/s" if video.fps else "unknown",
+                "length": f"{frames} frames",
+                "view": video.view or "unknown",
+            }
+            yield item.record_id, facts, video.issues
+
+    _summary(path, "videos", len(items), limit, found())
+    print(f"next     ecgfast convert --modality echo {path} STORE")
+    return True
 
 
 def _video(path: Path) -> None:
@@ -142,30 +169,53 @@ def _header(path: Path) -> None:
 
 
 def _many(path: Path, items: list[Any], results: Any, limit: int) -> None:
-    from ecgfast.data.checks import MEANING, check
+    from ecgfast.data.checks import check
     from ecgfast.data.records import BadRecord
 
-    counts: dict[str, Counter[str]] = {name: Counter() for name in ("leads", "rate", "length")}
-    issues: Counter[str] = Counter()
     labels: Counter[str] = Counter()
+
+    def found() -> Iterator[Found]:
+        for item, ecg in results:
+            if isinstance(ecg, BadRecord):
+                yield item.record_id, None, [ecg.issue]
+                continue
+            labels.update(ecg.labels.keys())
+            facts = {
+                "leads": " ".join(ecg.leads),
+                "rate": f"{ecg.fs:g} Hz",
+                "length": f"{ecg.seconds:.4g} s",
+            }
+            yield item.record_id, facts, [*ecg.issues, *check(ecg, _expected(ecg))]
+
+    _summary(path, "records", len(items), limit, found(), labels)
+    print(f"next     ecgfast convert {path} STORE")
+
+
+def _summary(
+    path: Path,
+    what: str,
+    total: int,
+    limit: int,
+    found: Iterable[Found],
+    labels: Counter[str] | None = None,
+) -> None:
+    """Prints what the files of a folder have in common, and their issues."""
+    from ecgfast.data.checks import MEANING
+
+    counts: dict[str, Counter[str]] = {}
+    issues: Counter[str] = Counter()
     first: dict[str, str] = {}
     unread = 0
-    for item, ecg in results:
-        if isinstance(ecg, BadRecord):
-            unread += 1
-            found = [ecg.issue]
-        else:
-            counts["leads"][" ".join(ecg.leads)] += 1
-            counts["rate"][f"{ecg.fs:g} Hz"] += 1
-            counts["length"][f"{ecg.seconds:.4g} s"] += 1
-            labels.update(ecg.labels.keys())
-            found = [*ecg.issues, *check(ecg, _expected(ecg))]
-        for name in {issue.name for issue in found}:
+    for record, facts, noticed in found:
+        unread += facts is None
+        for name, value in (facts or {}).items():
+            counts.setdefault(name, Counter())[value] += 1
+        for name in {issue.name for issue in noticed}:
             issues[name] += 1
-            first.setdefault(name, item.record_id)
-    read = min(limit, len(items))
-    print(f"folder   {path}: {len(items)} records")
-    print(f"read     {read - unread} of {read}" + (" (--limit N)" if read < len(items) else ""))
+            first.setdefault(name, record)
+    read = min(limit, total)
+    print(f"folder   {path}: {total} {what}")
+    print(f"read     {read - unread} of {read}" + (" (--limit N)" if read < total else ""))
     for name, values in counts.items():
         for value, count in values.most_common(6):
             print(f"{name:<8} {count:>7}  {value}")
@@ -174,10 +224,9 @@ def _many(path: Path, items: list[Any], results: Any, limit: int) -> None:
     if labels:
         listed = ", ".join(f"{name} ({count})" for name, count in labels.most_common(12))
         print(f"labels   {listed}")
-    print(f"issues   {'of these records:' if issues else 'none'}")
+    print(f"issues   {f'of these {what}:' if issues else 'none'}")
     for name, count in issues.most_common():
         print(f"  {count:>7}  {name:<18} {MEANING.get(name, '')} (first: {first[name]})")
-    print(f"next     ecgfast convert {path} STORE")
 
 
 def report(path: str, total: int) -> None:
